@@ -1,0 +1,1 @@
+"""Certificates on Palo Alto firewalls and Panorama."""
