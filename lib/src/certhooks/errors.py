@@ -106,3 +106,7 @@ class BusyError(Error):
     """Another run holds the target."""
 
     exit_code = 17
+
+
+class StateError(Error):
+    """Our own state folder cannot be used; exit code 70, nothing was changed on the target."""

@@ -1,0 +1,332 @@
+"""What every command shares: descriptors, options, progress, results, and the one place where an Error becomes lines.
+
+``parser()`` makes a command's parser, ``entry()`` is what the installed script calls, ``run()`` turns a function into
+an exit code. Nothing here imports ssl, cryptography or logging before a command needs them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional, TextIO
+
+from certhooks import __version__
+from certhooks.errors import Error, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+
+    from certhooks.deploy import Options, Result
+    from certhooks.trust import Trust
+
+_STDERR = 2
+EXIT_CODES = """\
+exit status:
+  0 done or nothing to do      10 files, pair or chain        15 failed and rolled back
+  1 usage                      11 certmonger's state          16 deadline
+  2 bad name                   12 upload refused              17 another run holds the target
+  4 unreachable or bad FQDN    13 commit or activation failed 70 a fault of our own
+  5 credentials                14 the new certificate is not what is served
+  6 key type or size
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with this project's exit code and form of an error."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, hint=f"{self.prog} --help")
+
+
+class _Version(argparse.Action):
+    """Shows the versions that a bug report needs."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        from importlib.metadata import PackageNotFoundError, version
+
+        def shown(name: str) -> str:
+            try:
+                return version(name)
+            except PackageNotFoundError:
+                return "missing"
+
+        parser.exit(
+            message=f"{parser.prog} {__version__} (Python {sys.version.split()[0]} at {sys.executable}, "
+            f"cryptography {shown('cryptography')}, pan-python {shown('pan-python')}, jeepney {shown('jeepney')})\n"
+        )
+
+
+def parser(prog: str, description: str, *, examples: str, usage: Optional[str] = None) -> argparse.ArgumentParser:
+    """Return a parser with the options that mean the same in every command.
+
+    Raises (from ``parse_args``): UsageError.
+    """
+    made = _Parser(
+        prog=prog,
+        usage=usage,
+        description=description,
+        epilog=f"examples:\n{examples}\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("-v", "--verbose", action="count", default=0, help="say more; twice for debugging")
+    made.add_argument("--version", action=_Version, nargs=0, help="show versions and leave")
+    state = made.add_argument_group("state and log")
+    state.add_argument("--state-dir", type=Path, metavar="DIR", help="journal and locks (default /var/lib/certhooks)")
+    state.add_argument("--log-file", type=Path, metavar="FILE", help=f"log (default /var/log/{prog}.log)")
+    return made
+
+
+def add_push_options(made: argparse.ArgumentParser) -> None:
+    """Add the options of a command that pushes to devices."""
+    trust = made.add_argument_group("trust")
+    trust.add_argument(
+        "--cafile",
+        type=Path,
+        metavar="FILE",
+        help="trust these CAs too (PEM), beside the system's and /etc/ipa/ca.crt",
+    )
+    trust.add_argument("--pin", metavar="sha256:HEX", help="trust exactly the certificate with this fingerprint")
+    push = made.add_argument_group("pushing")
+    push.add_argument(
+        "--probe",
+        action="append",
+        default=[],
+        metavar="HOST[:PORT]",
+        help="the new certificate must be served here too (repeatable)",
+    )
+    push.add_argument("--dry-run", action="store_true", help="look, say what would be done, change nothing")
+    push.add_argument("--force", action="store_true", help="do it even when nothing differs")
+    push.add_argument("--prune", action="store_true", help="remove superseded certificates that nothing uses any more")
+    push.add_argument(
+        "--timeout", type=_seconds, default=900.0, metavar="SECONDS", help="for the whole run (default 900)"
+    )
+    push.add_argument("--jobs", type=_count, default=100, metavar="N", help="devices side by side (default 100)")
+    push.add_argument("--json", action="store_true", help="one JSON object a target on standard output")
+
+
+def push_options(args: argparse.Namespace, *, command: Sequence[str], activate: bool = True) -> Options:
+    """Return ``add_push_options``' values as deploy() takes them.
+
+    Raises:
+        UnreachableError: a --probe that is no address.
+    """
+    from certhooks import address
+    from certhooks.deploy import Options
+
+    return Options(
+        timeout=args.timeout,
+        jobs=args.jobs,
+        dry_run=args.dry_run,
+        force=args.force,
+        prune=args.prune,
+        activate=activate,
+        probes=tuple(address.parse(text) for text in args.probe),
+        command=tuple(command),
+    )
+
+
+def trust(args: argparse.Namespace) -> Trust:
+    """Return what --cafile and --pin say.
+
+    Raises:
+        UsageError: both, or a pin that is no fingerprint.
+    """
+    from certhooks.trust import Trust, fingerprint
+
+    if args.pin and args.cafile:
+        raise UsageError("--pin and --cafile exclude each other", hint="a pin needs no CA")
+    if args.pin:
+        fingerprint(args.pin)
+    return Trust(args.cafile, args.pin)
+
+
+class Screen:
+    """Progress and results for people: one live line on a terminal, plain lines with -v elsewhere.
+
+    Progress, errors and hints go to standard error, results to standard output.
+    """
+
+    def __init__(
+        self, prog: str, verbose: int = 0, *, out: Optional[TextIO] = None, err: Optional[TextIO] = None
+    ) -> None:
+        self.prog = prog
+        self.verbose = verbose
+        self._out = out or sys.stdout
+        self._err = err or sys.stderr
+        self._live = self._err.isatty() and os.environ.get("TERM") != "dumb"
+        self._color = self._live and not os.environ.get("NO_COLOR")
+        self._drawn = False
+        self._lock = threading.Lock()
+
+    def tell(self, who: str, what: str) -> None:
+        """Show what is being done now."""
+        text = f"{who}: {what}" if who else what
+        with self._lock:
+            if self.verbose:
+                self._clear()
+                self._err.write(f"{text}\n")
+            elif self._live:
+                self._err.write(f"\r\033[K{_safe(text)[: _columns() - 1]}")
+                self._drawn = True
+            self._err.flush()
+
+    def say(self, text: str) -> None:
+        """Print a result."""
+        with self._lock:
+            self._clear()
+            self._out.write(f"{text}\n")
+            self._out.flush()
+
+    def warn(self, text: str) -> None:
+        """Print a remark that is no failure."""
+        self._line("warning", text, "33")
+
+    def error(self, error: Error, *, who: str = "") -> None:
+        """Print what happened and what to do."""
+        self._line("error", f"{who}: {error}" if who else str(error), "31")
+        if error.hint:
+            self._line("hint", error.hint, "36")
+
+    def _line(self, kind: str, text: str, color: str) -> None:
+        from certhooks.secrets import redact
+
+        shown = f"\033[{color}m{kind}:\033[0m" if self._color else f"{kind}:"
+        with self._lock:
+            self._clear()
+            for line in redact(text).splitlines() or [""]:
+                self._err.write(f"{self.prog}: {shown} {_safe(line)}\n")
+            self._err.flush()
+
+    def _clear(self) -> None:
+        if self._drawn:
+            self._err.write("\r\033[K")
+            self._drawn = False
+
+
+def report(screen: Screen, results: Sequence[Result], *, as_json: bool, verbose: int = 0) -> int:
+    """Print a result a target and return the exit code: the first failure's, or 0."""
+    import logging
+
+    logger = logging.getLogger(__name__)
+    for result in results:
+        for warning in result.warnings:
+            screen.warn(f"{result.target}: {warning}")
+            logger.warning("%s: %s", result.target, warning)
+        if result.exit_code:
+            logger.error("%s: %s (exit status %d)", result.target, result.message, result.exit_code)
+            if result.hint:
+                logger.error("%s: hint: %s", result.target, result.hint)
+            screen.error(_as_error(result), who=result.target)
+        else:
+            logger.info("%s: %s (%.1f s)", result.target, result.message, result.seconds)
+        if as_json:
+            import json
+
+            screen.say(json.dumps(result.as_dict()))
+        elif not result.exit_code:
+            screen.say(f"{result.target}: {result.message}" + (f" ({result.seconds:.1f} s)" if verbose else ""))
+            for name in result.pruned:
+                screen.say(f"{result.target}: pruned {name}")
+    failed = [result for result in results if result.exit_code]
+    if len(results) > 1 and not as_json:
+        screen.say(f"{len(results) - len(failed)} of {len(results)} done, {len(failed)} failed")
+    return failed[0].exit_code if failed else 0
+
+
+def run(
+    prog: str,
+    function: Callable[[argparse.Namespace, Screen], int],
+    make: Callable[[], argparse.ArgumentParser],
+    argv: Optional[Sequence[str]],
+) -> int:
+    """Parse, start the log, call, and turn whatever happens into lines and an exit code; never a traceback."""
+    screen = Screen(prog)
+    log = False
+    try:
+        args = make().parse_args(argv)
+        screen = Screen(prog, args.verbose)
+        from certhooks import log as log_module
+
+        log_module.start(prog, args.log_file, debug=args.verbose > 1)
+        log = True
+        return function(args, screen)
+    except Error as e:
+        error = e
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except (Exception, KeyboardInterrupt) as e:
+        from certhooks.deploy import fault
+
+        error = fault(e)
+    if log:
+        import logging
+
+        logging.getLogger(__name__).error("%s (exit status %d)", error, error.exit_code)
+    screen.error(error)
+    return error.exit_code
+
+
+def entry(main: Callable[[], int]) -> NoReturn:
+    """Run a command's ``main`` as an installed script: whole descriptors, SIGTERM like Ctrl-C, exit status.
+
+    certmonger starts its commands with descriptors 0 to 2 closed (observed on 0.79.17): without this the first socket
+    would be a child's standard output.
+    """
+    _open_standard_descriptors()
+    signal.signal(signal.SIGTERM, _terminated)
+    sys.exit(main())
+
+
+def _open_standard_descriptors() -> None:
+    fd = os.open(os.devnull, os.O_RDWR)
+    while fd <= _STDERR:
+        fd = os.open(os.devnull, os.O_RDWR)
+    os.close(fd)
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")
+
+
+def _terminated(_signal: int, _frame: Optional[FrameType]) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _as_error(result: Result) -> Error:
+    return Error(result.message, hint=result.hint)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 86400:
+        raise argparse.ArgumentTypeError(f"not a number of seconds between 0 and 86400: {text!r}")
+    return value
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < len(text) < 5 and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"not a number from 1 to 9999: {text!r}")
+    return int(text)
+
+
+def _safe(text: str) -> str:
+    """Return the text without anything that a terminal would obey."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _columns() -> int:
+    import shutil
+
+    return shutil.get_terminal_size().columns

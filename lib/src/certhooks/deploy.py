@@ -1,0 +1,303 @@
+"""One certificate to many targets: everything that is the same whatever the device is.
+
+Each target is inspected; then, one lock a device and one device of a group at a time, what differs is installed,
+activated, verified, and on failure rolled back, with the journal written before each step.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Optional, TypeVar
+
+from certhooks import probe
+from certhooks.deadline import Deadline
+from certhooks.errors import ConnectionLostError, Error, RolledBackError, StateError, UnreachableError
+from certhooks.journal import DONE, FAILED, STAGED, UNCHANGED, UNDONE, Attempt, Journal
+from certhooks.secrets import redact
+from certhooks.target import Inspection, Run, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from certhooks.address import Address
+    from certhooks.bundle import Bundle
+
+_T = TypeVar("_T")
+_TRIES = 4
+_GRACE = 120.0  # seconds for taking changes back after the deadline has passed
+PLANNED = "planned"
+
+
+@dataclass
+class Result:
+    """How it ended on one target; ``outcome`` is planned, unchanged, done, staged, failed or undone."""
+
+    target: str
+    outcome: str = FAILED
+    exit_code: int = 0
+    message: str = ""
+    hint: Optional[str] = None
+    changes: tuple[str, ...] = ()
+    pruned: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for ``--json``."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user wants of a run; ``command`` is what reconcile runs again."""
+
+    timeout: float = 900.0
+    jobs: int = 100
+    dry_run: bool = False
+    force: bool = False
+    prune: bool = False
+    activate: bool = True
+    probes: tuple[Address, ...] = ()
+    command: tuple[str, ...] = ()
+
+
+class Deployment:
+    """One bundle on its way to its targets.
+
+    Args:
+        tell: called with a target's name and a text whenever something is worth showing.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        journal: Journal,
+        options: Options,
+        tell: Callable[[str, str], None] = lambda _who, _what: None,
+    ) -> None:
+        self.bundle = bundle
+        self.journal = journal
+        self.options = options
+        self.deadline = Deadline(options.timeout)
+        self._tell = tell
+
+    def run(self, targets: Sequence[Target]) -> list[Result]:
+        """Do all targets, side by side where their groups allow it, and return a result each, in the same order."""
+        workers = max(1, min(self.options.jobs, len(targets)))
+        pushes = [_Push(self, target) for target in targets]
+        with ThreadPoolExecutor(workers) as pool:
+            try:
+                list(pool.map(_Push.look, pushes))
+                groups: dict[str, list[_Push]] = {}
+                for push in pushes:
+                    group = push.inspection.group if push.inspection else ""
+                    groups.setdefault(group or push.target.name, []).append(push)
+                list(pool.map(_in_turn, groups.values()))
+            except BaseException:
+                self.deadline.interrupt()
+                raise
+        return [push.result for push in pushes]
+
+    def tell(self, who: str, what: str) -> None:
+        """Pass on what is worth showing, without secrets."""
+        self._tell(who, redact(what))
+
+
+class _Push:
+    """The bundle on its way to one target."""
+
+    def __init__(self, deployment: Deployment, target: Target) -> None:
+        self.deployment = deployment
+        self.bundle = deployment.bundle
+        self.options = deployment.options
+        self.target = target
+        self.inspection: Optional[Inspection] = None
+        self.looked_at = 0.0
+        self.result = Result(target.name)
+        self.failure: Optional[Error] = None
+        self.warnings: list[str] = []
+
+    def look(self) -> None:
+        """Inspect, and check what the target needs; a failure is kept for the result."""
+        self.target.run = Run(
+            self.deployment.deadline, lambda text: self.deployment.tell(self.target.name, text), self.warnings
+        )
+        try:
+            self._inspect()
+        except Error as e:
+            self.failure = e
+        except Exception as e:
+            self.failure = fault(e)
+
+    def push(self, turn: int) -> None:
+        """Bring the certificate to the target and fill in the result."""
+        started = time.monotonic()
+        try:
+            self._push(turn)
+        except Error as e:
+            self._fail(e)
+        except Exception as e:
+            self._fail(fault(e))
+        finally:
+            self.result.seconds = round(time.monotonic() - started, 3)
+            self.result.warnings = [redact(text) for text in self.warnings]
+            self.target.close()
+
+    def _inspect(self) -> Inspection:
+        self.deployment.deadline.check("the run")
+        self.looked_at = time.time()
+        self.target.run.tell("looking at what is installed")
+        self.inspection = self._persist(lambda: self.target.inspect(self.bundle))
+        needs = self.target.needs()
+        self.bundle.check(
+            names=needs.names,
+            key_types=needs.key_types,
+            min_rsa_bits=needs.min_rsa_bits,
+            common_name=needs.common_name,
+        )
+        return self.inspection
+
+    def _push(self, turn: int) -> None:
+        if self.options.dry_run:
+            self._plan()
+            return
+        record = self.deployment.journal.record(self.target.name)
+        if self.failure:
+            attempt = record.begin(self._attempt())
+            record.end(attempt, UNDONE, self.failure.exit_code, str(self.failure))
+            raise self.failure
+        with self.deployment.journal.lock(self.target.device, self.deployment.deadline) as last_held:
+            inspection = self.inspection
+            if inspection is None or turn > 0 or last_held >= self.looked_at:
+                inspection = self._inspect()
+            self.result.changes = inspection.changes
+            endpoints = (*inspection.endpoints, *self.options.probes)
+            if not inspection.changes and not self.options.force and self._is_served(endpoints):
+                attempt = record.begin(self._attempt())
+                record.end(attempt, UNCHANGED if not record.unfinished() else DONE)
+                self.result.outcome, self.result.message = UNCHANGED, "nothing to do, it is installed"
+                if endpoints and self.options.activate:
+                    self.result.message += " and served by " + ", ".join(map(str, endpoints))
+                return
+            attempt = record.begin(self._attempt(inspection.touches))
+            try:
+                self._carry_out(record_step=lambda name: record.step(attempt, name), endpoints=endpoints)
+            except BaseException as e:
+                error = e if isinstance(e, Error) else fault(e)
+                undone, error = self._take_back(error, lambda: record.step(attempt, "rollback"))
+                record.end(attempt, UNDONE if undone else FAILED, error.exit_code, str(error))
+                self.result.outcome = UNDONE if undone else FAILED
+                raise error from e
+            self._succeed(record_end=lambda outcome: record.end(attempt, outcome), endpoints=endpoints)
+
+    def _plan(self) -> None:
+        if self.failure:
+            raise self.failure
+        inspection = self.inspection or self._inspect()
+        served = self._is_served((*inspection.endpoints, *self.options.probes))
+        extra = () if served or inspection.changes else ("commit again, because another certificate is served",)
+        self.result.outcome, self.result.changes = PLANNED, (*inspection.changes, *extra)
+        self.result.message = "would " + "; ".join(self.result.changes) if self.result.changes else "nothing to do"
+
+    def _carry_out(self, record_step: Callable[[str], None], endpoints: Sequence[Address]) -> None:
+        record_step("install")
+        self._persist(lambda: self.target.install(self.bundle))
+        record_step("activate")
+        self._persist(lambda: self.target.activate(self.bundle))
+        if self.options.activate:
+            record_step("verify")
+            self._persist(lambda: self.target.verify(self.bundle, tuple(endpoints)))
+
+    def _succeed(self, record_end: Callable[[str], None], endpoints: Sequence[Address]) -> None:
+        outcome = DONE if self.options.activate else STAGED
+        if self.options.prune and self.options.activate:
+            try:
+                self.result.pruned = self._persist(lambda: self.target.prune(self.bundle))
+            except Error as e:  # the new certificate is in use: what could not be tidied up is a remark
+                self.target.run.warn(f"could not prune: {e}")
+        try:
+            record_end(outcome)
+        except StateError as e:  # the device is done; only our note of it is missing
+            self.target.run.warn(str(e))
+        self.result.outcome = outcome
+        self.result.message = "installed" if self.options.activate else "installed in the candidate, not committed"
+        if endpoints and self.options.activate:
+            self.result.message += ", served by " + ", ".join(map(str, endpoints))
+
+    def _take_back(self, error: Error, record_step: Callable[[], None]) -> tuple[bool, Error]:
+        """Roll back; return whether nothing is left behind, and the error to report."""
+        deadline = self.deployment.deadline
+        if deadline.remaining() < _GRACE:
+            self.target.run.deadline = Deadline(_GRACE)
+        self.target.run.tell(f"failed: {error}; taking our changes back")
+        try:
+            record_step()
+        except StateError as e:
+            self.target.run.warn(str(e))
+        try:
+            was_active = self._persist(self.target.rollback)
+        except Error as e:
+            self.target.run.warn(f"our changes could not be taken back: {e}")
+            return False, error
+        except Exception as e:
+            self.target.run.warn(f"our changes could not be taken back: {fault(e)}")
+            return False, error
+        if was_active:
+            return True, RolledBackError(f"{error}; the previous certificate is back in place", hint=error.hint)
+        return True, error
+
+    def _persist(self, stage: Callable[[], _T]) -> _T:
+        """Do a stage, again when the connection broke in the middle of it: every stage may be repeated."""
+        lost: Optional[UnreachableError] = None
+        for turn in range(_TRIES):
+            if lost is not None:
+                self.target.run.tell(f"{lost}; trying again")
+                self.target.run.deadline.pause(0.5 * 2 ** (turn - 1), str(lost))
+            try:
+                return stage()
+            except ConnectionLostError as e:
+                lost = e
+            except UnreachableError as e:
+                if lost is None:
+                    raise
+                lost = e
+        raise lost or AssertionError
+
+    def _is_served(self, endpoints: Iterable[Address]) -> bool:
+        return not self.options.activate or all(probe.serves(e, self.bundle.fingerprint) for e in endpoints)
+
+    def _attempt(self, touches: tuple[str, ...] = ()) -> Attempt:
+        described = self.bundle.describe()
+        return Attempt(
+            fingerprint=self.bundle.fingerprint,
+            subject=str(described.get("subject", "")),
+            not_after=str(described.get("not_after", "")),
+            command=[redact(word) for word in self.options.command],
+            touches=list(touches),
+        )
+
+    def _fail(self, error: Error) -> None:
+        self.result.exit_code = error.exit_code
+        self.result.message, self.result.hint = redact(str(error)), redact(error.hint) if error.hint else None
+
+
+def fault(error: BaseException) -> Error:
+    """Return the one line for a fault of our own (exit code 70); where it arose goes to the log."""
+    import logging
+    import traceback
+
+    if isinstance(error, KeyboardInterrupt):
+        return Error("interrupted", hint="run the same command again; it goes on from where it was")
+    where = " < ".join(f"{f.name}:{f.lineno}" for f in reversed(traceback.extract_tb(error.__traceback__)[-6:]))
+    logging.getLogger("certhooks").error("fault: %s at %s", type(error).__name__, where)
+    return Error(
+        f"a fault of our own: {type(error).__name__}",
+        hint="the log says where; please report it with that line",
+    )
+
+
+def _in_turn(pushes: list[_Push]) -> None:
+    pushes.sort(key=lambda push: push.inspection.rank if push.inspection else 0)
+    for turn, push in enumerate(pushes):
+        push.push(turn)

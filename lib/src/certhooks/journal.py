@@ -1,0 +1,221 @@
+"""What was attempted on each target, with which certificate, and how it ended: crash recovery, status, reconcile.
+
+One JSON file a target and one lock file a device in ``/var/lib/certhooks`` (0700). Files are written whole and
+atomically; a journal holds the last 20 attempts and never a secret.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import tempfile
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Optional, TYPE_CHECKING
+
+from certhooks.deadline import Deadline, growing
+from certhooks.errors import BusyError, DeadlineError, StateError
+from certhooks.secrets import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEFAULT = Path("/var/lib/certhooks")
+_KEPT = 20
+_MAX_FILE = 1024 * 1024
+RUNNING, DONE, UNCHANGED, STAGED, FAILED, UNDONE = (
+    "running",
+    "done",
+    "unchanged",
+    "staged",
+    "failed",
+    "undone",
+)
+
+
+@dataclass
+class Attempt:
+    """One try to bring one certificate to one target; times are seconds since the epoch.
+
+    ``outcome`` is ``running`` until it ends; a run that was killed leaves it so. ``undone`` is a failure that
+    left nothing behind; ``staged`` is a candidate that somebody else will commit.
+    """
+
+    fingerprint: str
+    subject: str = ""
+    not_after: str = ""
+    command: list[str] = field(default_factory=list)
+    started: float = 0.0
+    ended: Optional[float] = None
+    outcome: str = RUNNING
+    exit_code: int = 0
+    message: str = ""
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    touches: list[str] = field(default_factory=list)
+
+
+class Record:
+    """The attempts on one target, oldest first."""
+
+    def __init__(self, path: Path, target: str, attempts: list[Attempt]) -> None:
+        self.target = target
+        self.attempts = attempts
+        self._path = path
+
+    @property
+    def last(self) -> Optional[Attempt]:
+        """The newest attempt."""
+        return self.attempts[-1] if self.attempts else None
+
+    def begin(self, attempt: Attempt) -> Attempt:
+        """Write down that an attempt starts."""
+        attempt.started = time.time()
+        self.attempts = [*self.attempts, attempt][-_KEPT:]
+        self._write()
+        return attempt
+
+    def step(self, attempt: Attempt, name: str) -> None:
+        """Write down what is done next, before it is done."""
+        attempt.steps.append({"step": name, "at": time.time()})
+        self._write()
+
+    def end(self, attempt: Attempt, outcome: str, exit_code: int = 0, message: str = "") -> None:
+        """Write down how it ended."""
+        attempt.outcome, attempt.exit_code, attempt.message = outcome, exit_code, redact(message)
+        attempt.ended = time.time()
+        self._write()
+
+    def unfinished(self) -> list[str]:
+        """Return what attempts that left something behind touched: after a kill, a failed undo, or a staged change."""
+        touched: list[str] = []
+        for attempt in reversed(self.attempts):
+            if attempt.outcome in {DONE, UNDONE}:
+                break
+            touched += attempt.touches
+        return touched
+
+    def _write(self) -> None:
+        document = {"version": 1, "target": self.target, "attempts": [asdict(a) for a in self.attempts]}
+        _replace(self._path, json.dumps(document, indent=1).encode())
+
+
+class Journal:
+    """The folder of all records and locks.
+
+    Raises:
+        StateError: it cannot be made or is not private.
+    """
+
+    def __init__(self, folder: Path = DEFAULT) -> None:
+        self.folder = folder
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if folder.stat().st_mode & 0o077:
+                folder.chmod(0o700)
+        except OSError as e:
+            raise _state_error(e, folder) from e
+
+    def record(self, target: str) -> Record:
+        """Return what is known of a target; a damaged file is set aside and begun anew."""
+        path = self.folder / f"{_slug(target)}.json"
+        return self._read(path) or Record(path, target, [])
+
+    def records(self) -> Iterator[Record]:
+        """Yield the record of every known target."""
+        for path in sorted(self.folder.glob("*.json")):
+            record = self._read(path)
+            if record:
+                yield record
+
+    @contextmanager
+    def lock(self, device: str, deadline: Deadline) -> Iterator[float]:
+        """Hold the device alone; yields when it was last held by another run (seconds since the epoch, 0 for never).
+
+        Raises:
+            BusyError: another run kept it until the deadline.
+        """
+        path = self.folder / f"{_slug(device)}.lock"
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as e:
+            raise _state_error(e, path) from e
+        try:
+            _acquire(fd, device, deadline)
+            info = os.fstat(fd)
+            try:
+                yield info.st_mtime if info.st_size else 0.0
+            finally:
+                with suppress(OSError):  # a full disk must not hide how the run ended
+                    os.truncate(fd, 0)
+                    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        finally:
+            os.close(fd)
+
+    def _read(self, path: Path) -> Optional[Record]:
+        try:
+            with path.open("rb") as file:
+                text = file.read(_MAX_FILE + 1)
+        except FileNotFoundError:
+            return None
+        except OSError as e:
+            raise _state_error(e, path) from e
+        try:
+            document = json.loads(text)
+            attempts = [Attempt(**{str(k): v for k, v in a.items()}) for a in document["attempts"]]
+            return Record(path, str(document["target"]), attempts)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            aside = path.with_suffix(".damaged")
+            with suppress(OSError):
+                path.replace(aside)
+            return None
+
+
+def _acquire(fd: int, device: str, deadline: Deadline) -> None:
+    for pause in growing(0.05, 1.0):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass  # somebody holds it: try again below
+        else:
+            return
+        try:
+            deadline.pause(pause)
+        except DeadlineError:
+            raise BusyError(
+                f"another run holds {device}", hint="wait for it to end, or look for it: pgrep -af instcert"
+            ) from None
+
+
+def _slug(name: str) -> str:
+    readable = re.sub(r"[^A-Za-z0-9.-]+", "_", name)[:80].lstrip(".")
+    return f"{readable}-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:8]}"
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file whole: a reader or a crash sees the old one or the new one."""
+    try:
+        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".new")  # 0600 by itself
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+    except OSError as e:
+        raise _state_error(e, path) from e
+
+
+def _state_error(error: OSError, path: Path) -> StateError:
+    return StateError(
+        f"cannot use the state folder: {path}: {(error.strerror or str(error)).lower()}",
+        hint="run as root, make room on the disk, or name another folder with --state-dir",
+    )

@@ -1,0 +1,108 @@
+"""What every kind of device offers, so that ``deploy()`` can do the rest once for all of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from certhooks import probe
+from certhooks.deadline import Deadline
+
+if TYPE_CHECKING:
+    from certhooks.address import Address
+    from collections.abc import Callable
+    from certhooks.bundle import Bundle
+
+_SERVED_WITHIN = 120.0  # seconds after an activation that succeeded
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a certificate must be like before anything is sent.
+
+    ``names``: host names that the leaf must cover. ``common_name``: whether it must have one.
+    """
+
+    key_types: tuple[str, ...] = ("rsa", "ec")
+    min_rsa_bits: int = 2048
+    names: tuple[str, ...] = ()
+    common_name: bool = False
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a device has now, against what it should have.
+
+    Args:
+        changes: what ``install()`` and ``activate()`` would do, a sentence each; empty when nothing differs.
+        endpoints: where the certificate is to be seen once it is active.
+        touches: names of the objects that would be changed, as the device's own list of changes names them.
+        group: devices with the same group are done in turn (an HA pair, one device under two names).
+        rank: the order within the group, lowest first.
+    """
+
+    changes: tuple[str, ...]
+    endpoints: tuple[Address, ...] = ()
+    touches: tuple[str, ...] = ()
+    group: str = ""
+    rank: int = 0
+
+
+@dataclass
+class Run:
+    """What a target may use of its surroundings: the deadline, and somebody to tell."""
+
+    deadline: Deadline
+    tell: Callable[[str], None] = lambda _: None
+    warnings: list[str] = field(default_factory=list)
+
+    def warn(self, text: str) -> None:
+        """Keep a remark for the result; nothing stops."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+
+class Target(ABC):
+    """One place for one certificate on one device.
+
+    ``name`` is the journal's key (stable over renewals), ``device`` the lock's. Every method may be called again after
+    a ConnectionLostError, and must then go on from whatever it finds.
+    """
+
+    name: str
+    device: str
+    run: Run = Run(Deadline(0))
+
+    def needs(self) -> Needs:
+        """Return what the bundle must fulfil; called after ``inspect()``."""
+        return Needs()
+
+    @abstractmethod
+    def inspect(self, bundle: Bundle) -> Inspection:
+        """Look, and change nothing."""
+
+    @abstractmethod
+    def install(self, bundle: Bundle) -> None:
+        """Put the material beside the old one; nothing that is in use changes."""
+
+    @abstractmethod
+    def activate(self, bundle: Bundle) -> None:
+        """Bring it into use: bind, commit, reload; return when the device itself says that it ended well."""
+
+    def verify(self, bundle: Bundle, endpoints: tuple[Address, ...]) -> None:
+        """Return when the new certificate is in use; by default when every endpoint serves it."""
+        for endpoint in endpoints:
+            self.run.tell(f"waiting for {endpoint} to serve the new certificate")
+            probe.wait(endpoint, bundle.fingerprint, self.run.deadline.within(_SERVED_WITHIN))
+
+    @abstractmethod
+    def rollback(self) -> bool:
+        """Undo what this run did; tell whether something that was already active had to be put back."""
+
+    def prune(self, bundle: Bundle) -> list[str]:
+        """Remove what this certificate superseded and nothing uses; return the names."""
+        return []
+
+    def close(self) -> None:
+        """Let go of connections and sessions."""
