@@ -11,6 +11,7 @@ from certhooks.errors import BadNameError, UnreachableError
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)\Z")
 _MAX_NAME = 253
 _MAX_PORT = 65535
+HTTPS = 443
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,10 @@ class Address:
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == 443 else f"{host}:{self.port}"
+        return host if self.port == HTTPS else f"{host}:{self.port}"
 
 
-def parse(text: str, default_port: int = 443) -> Address:
+def parse(text: str, default_port: int = HTTPS) -> Address:
     """Return the address that ``text`` names.
 
     Raises:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from certhooks.trust import Trust
 
 _STDERR = 2
+_DAY = 86400.0
+_MAX_DIGITS = 4
 EXIT_CODES = """\
 exit status:
   0 done or nothing to do      10 files, pair or chain        15 failed and rolled back
@@ -261,7 +263,7 @@ def run(
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
-    except (Exception, KeyboardInterrupt) as e:
+    except (Exception, KeyboardInterrupt) as e:  # noqa: BLE001  the last place where a fault can become a line
         from certhooks.deploy import fault
 
         error = fault(e)
@@ -290,11 +292,11 @@ def _open_standard_descriptors() -> None:
         fd = os.open(os.devnull, os.O_RDWR)
     os.close(fd)
     if sys.stdin is None:
-        sys.stdin = open(os.devnull, encoding="utf-8")
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115  open for the life of the process
     if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  open for the life of the process
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  open for the life of the process
 
 
 def _terminated(_signal: int, _frame: Optional[FrameType]) -> NoReturn:
@@ -310,13 +312,13 @@ def _seconds(text: str) -> float:
         value = float(text)
     except ValueError:
         value = 0.0
-    if not 0 < value <= 86400:
+    if not 0 < value <= _DAY:
         raise argparse.ArgumentTypeError(f"not a number of seconds between 0 and 86400: {text!r}")
     return value
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < len(text) < 5 and int(text) > 0):
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS and int(text) > 0):
         raise argparse.ArgumentTypeError(f"not a number from 1 to 9999: {text!r}")
     return int(text)
 

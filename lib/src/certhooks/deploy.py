@@ -20,6 +20,7 @@ from certhooks.target import Inspection, Run, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
     from certhooks.address import Address
     from certhooks.bundle import Bundle
 
@@ -127,7 +128,7 @@ class _Push:
             self._inspect()
         except Error as e:
             self.failure = e
-        except Exception as e:
+        except Exception as e:  # noqa: BLE001  one target's fault must not stop the others; it becomes its result
             self.failure = fault(e)
 
     def push(self, turn: int) -> None:
@@ -137,7 +138,7 @@ class _Push:
             self._push(turn)
         except Error as e:
             self._fail(e)
-        except Exception as e:
+        except Exception as e:  # noqa: BLE001  as above
             self._fail(fault(e))
         finally:
             self.result.seconds = round(time.monotonic() - started, 3)
@@ -240,7 +241,7 @@ class _Push:
         except Error as e:
             self.target.run.warn(f"our changes could not be taken back: {e}")
             return False, error
-        except Exception as e:
+        except Exception as e:  # noqa: BLE001  the first failure is the one to report
             self.target.run.warn(f"our changes could not be taken back: {fault(e)}")
             return False, error
         if was_active:

@@ -8,15 +8,16 @@ import ssl
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Optional, TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 from certhooks import trust
 from certhooks.errors import ConnectionLostError, UnreachableError
 from certhooks.probe import unresolved
 
 if TYPE_CHECKING:
-    from certhooks.address import Address
     from collections.abc import Mapping
+
+    from certhooks.address import Address
 
 _CHUNK = 64 * 1024
 

@@ -78,7 +78,7 @@ class _File(_OneLine):
                 fcntl.flock(fd, fcntl.LOCK_EX)
                 os.write(fd, line.encode(errors="replace"))
                 if os.fstat(fd).st_size > _MAX_FILE:
-                    os.replace(self._path, self._path.with_name(self._path.name + ".1"))
+                    self._path.replace(self._path.with_name(self._path.name + ".1"))
             finally:
                 os.close(fd)
 

@@ -9,7 +9,7 @@ import hashlib
 import socket
 import ssl
 from dataclasses import dataclass
-from typing import Optional, TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 from certhooks.deadline import Deadline, growing
 from certhooks.errors import NotServedError, UnreachableError

@@ -10,8 +10,9 @@ from certhooks import probe
 from certhooks.deadline import Deadline
 
 if TYPE_CHECKING:
-    from certhooks.address import Address
     from collections.abc import Callable
+
+    from certhooks.address import Address
     from certhooks.bundle import Bundle
 
 _SERVED_WITHIN = 120.0  # seconds after an activation that succeeded
@@ -100,9 +101,9 @@ class Target(ABC):
     def rollback(self) -> bool:
         """Undo what this run did; tell whether something that was already active had to be put back."""
 
-    def prune(self, bundle: Bundle) -> list[str]:
+    def prune(self, bundle: Bundle) -> list[str]:  # noqa: ARG002  the default has nothing to prune
         """Remove what this certificate superseded and nothing uses; return the names."""
         return []
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  most have nothing to close, none must
         """Let go of connections and sessions."""

@@ -1,20 +1,22 @@
-"""Whom we trust: the system's roots, FreeIPA's, a file of the user's, or exactly one pinned certificate. Never nobody."""
+"""Whom we trust: the system's roots, FreeIPA's, a file of the user's, or one pinned certificate. Never everybody."""
 
 from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 from certhooks import probe
 from certhooks.errors import UnreachableError, UsageError
 
 if TYPE_CHECKING:
-    from certhooks.address import Address
     from collections.abc import Iterable
 
+    from certhooks.address import Address
+
 IPA_CA = Path("/etc/ipa/ca.crt")
+_SHA256_DIGITS = 64
 _NO_CHECK_TIME = 0x200000  # OpenSSL's X509_V_FLAG_NO_CHECK_TIME; the ssl module has no name for it
 
 
@@ -84,7 +86,7 @@ def fingerprint(pin: str) -> str:
         UsageError: anything else.
     """
     digits = pin.lower().removeprefix("sha256:").replace(":", "")
-    if len(digits) != 64 or not set(digits) <= set("0123456789abcdef"):
+    if len(digits) != _SHA256_DIGITS or not set(digits) <= set("0123456789abcdef"):
         raise UsageError(
             f"not a SHA-256 fingerprint: {pin[:80]!r}",
             hint="openssl x509 -noout -fingerprint -sha256 shows it; write sha256:AB:CD:...",
@@ -99,7 +101,8 @@ def explain(error: ssl.SSLError, address: Address) -> UnreachableError:
         return UnreachableError(
             f"the certificate of {address} is not trusted: {reason.rstrip('.').lower()}",
             hint=f"give its CA with --cafile FILE, the right host name, or after a look at the device's console "
-            f"--pin sha256:... (openssl s_client -connect {address.host}:{address.port} | openssl x509 -noout -fingerprint -sha256)",
+            f"--pin sha256:... (openssl s_client -connect {address.host}:{address.port} </dev/null | "
+            "openssl x509 -noout -fingerprint -sha256)",
         )
     return UnreachableError(f"no TLS with {address}: {error.reason or error}", hint="does the port speak https?")
 
