@@ -1,0 +1,201 @@
+"""Where bundles come from: files, PKCS#12, an ACME client's directory, a certmonger request."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional, Protocol, Union
+
+from certhooks import pem
+from certhooks.bundle import Bundle, PairError
+from certhooks.errors import BadNameError, BundleError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+AnyPath = Union[str, "os.PathLike[str]"]
+
+_log = logging.getLogger(__name__)
+
+
+class Request(Protocol):
+    """What is needed of a certmonger request; its certificate file holds the leaf only, the rest comes over D-Bus."""
+
+    @property
+    def cert_file(self) -> Optional[AnyPath]:
+        """Where certmonger keeps the leaf; None for an NSS database."""
+
+    @property
+    def key_file(self) -> Optional[AnyPath]:
+        """Where certmonger keeps the key."""
+
+    @property
+    def chain(self) -> Sequence[str]:
+        """Intermediates in PEM."""
+
+    @property
+    def roots(self) -> Sequence[str]:
+        """Roots in PEM."""
+
+
+def from_files(
+    cert: AnyPath, key: AnyPath, chain: Optional[AnyPath] = None, *, passphrase: Optional[bytes] = None
+) -> Bundle:
+    """Load certificate and key, and more certificates for the chain; any of them may be the same file.
+
+    Raises:
+        BundleError: a file that is missing, unreadable or not what it should be; ``KeyTypeError`` for the key's kind.
+    """
+    return _load(cert, key, () if chain is None else (chain,), (), passphrase)
+
+
+def from_pkcs12(path: AnyPath, passphrase: Optional[bytes]) -> Bundle:
+    """Load key, leaf and chain of a PKCS#12 file.
+
+    Raises:
+        BundleError: the file, or the passphrase does not open it; ``KeyTypeError`` for the key's kind.
+    """
+    from certhooks import pkcs12
+
+    name = os.fspath(path)
+    pieces = pkcs12.load(read(path, private=True), passphrase, name)
+    return Bundle.from_parts(pieces.key, pieces.certificates, certificate_name=name, key_name=name)
+
+
+def from_directory(path: AnyPath, *, passphrase: Optional[bytes] = None) -> Bundle:
+    """Load a directory as certbot (``live/NAME``) and dehydrated (``certs/NAME``) keep it; its files may be links.
+
+    Raises:
+        BundleError: as ``from_files``.
+    """
+    directory = Path(path)
+    # One file that holds leaf and chain cannot be caught half replaced; the pair of files can.
+    full = directory / "fullchain.pem"
+    cert = full if full.exists() else directory / "cert.pem"
+    return from_files(cert, directory / "privkey.pem", _beside(cert), passphrase=passphrase)
+
+
+def from_request(request: Request, *, passphrase: Optional[bytes] = None) -> Bundle:
+    """Take the leaf from certmonger's file, intermediates and roots from the request itself.
+
+    Raises:
+        BundleError: as ``from_files``, or the request keeps its certificate in an NSS database.
+    """
+    if not request.cert_file or not request.key_file:
+        raise BundleError(
+            "certmonger keeps this certificate in no file", hint="request it with files: getcert request -k KEY -f CERT"
+        )
+    extra = [each.encode() for each in (*request.chain, *request.roots)]
+    return _load(request.cert_file, request.key_file, (), extra, passphrase)
+
+
+def from_location(
+    common_name: str, cert_dir: AnyPath, key_dir: AnyPath, *, passphrase: Optional[bytes] = None
+) -> Bundle:
+    """Load what ``-c``, ``-C`` and ``-K`` say: ``locate`` the files, and take the chain beside a ``cert.pem`` too.
+
+    Raises:
+        BadNameError: the name cannot be a file name.
+        BundleError: as ``from_files``.
+    """
+    cert, key = locate(common_name, cert_dir, key_dir)
+    return from_files(cert, key, _beside(cert), passphrase=passphrase)
+
+
+def locate(common_name: str, cert_dir: AnyPath, key_dir: AnyPath) -> tuple[Path, Path]:
+    """Find the files of certificate and key; an argument that is a file is taken as that file.
+
+    A directory named after the CN holds ``cert.pem`` and ``privkey.pem``, and so may one of that name inside the
+    given directory (``/etc/letsencrypt/live``); any other holds ``CN.crt`` or ``CN.pem``, and ``CN.key``. For a
+    wildcard the name without ``*.`` is tried as well, which is what certbot calls its directory.
+
+    Raises:
+        BadNameError: the name cannot be a file name.
+        BundleError: no such file, with the places that were tried.
+    """
+    if "/" in common_name or "\0" in common_name or common_name in {"", ".", ".."}:
+        raise BadNameError(
+            f"{common_name!r} is not a name of a certificate", hint="give its common name, such as a.example.com"
+        )
+    names = [common_name]
+    if common_name.startswith("*."):
+        names.append(common_name[2:])
+    cert = _find(Path(cert_dir), names, "cert.pem", (".crt", ".pem"))
+    return cert, _find(Path(key_dir), names, "privkey.pem", (".key",))
+
+
+def read(path: AnyPath, *, private: bool = False) -> bytes:
+    """Return the content of a regular file, bounded; a warning when a private one can be read by everybody.
+
+    Raises:
+        BundleError: missing, unreadable, not a regular file, or larger than ``pem.MAX_BYTES``.
+    """
+    try:
+        # Non-blocking: opening a pipe in place of a file would wait for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise BundleError(
+            f"no such file: {os.fspath(path)}", hint="check the path; has the certificate been issued?"
+        ) from None
+    except PermissionError:
+        raise BundleError(
+            f"not allowed to read {os.fspath(path)}", hint="run as root, or as the file's owner"
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise BundleError(f"cannot read {os.fspath(path)}: {reason}", hint="check the path") from None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise BundleError(
+                f"{os.fspath(path)} is a directory", hint="give the file, or use -C and -K for directories"
+            )
+        if not stat.S_ISREG(status.st_mode):
+            raise BundleError(f"{os.fspath(path)} is not a regular file", hint="write it to a file first")
+        if private and status.st_mode & stat.S_IROTH:
+            _log.warning("%s: everybody on this host can read this private key (chmod o= it)", os.fspath(path))
+        data = file.read(pem.MAX_BYTES + 1)
+    pem.limit(data, os.fspath(path))
+    return data
+
+
+def _load(
+    cert: AnyPath, key: AnyPath, chain: Iterable[AnyPath], extra: Iterable[bytes], passphrase: Optional[bytes]
+) -> Bundle:
+    def once() -> Bundle:
+        return Bundle.from_pem(
+            read(cert),
+            read(key, private=True),
+            [*map(read, chain), *extra],
+            passphrase,
+            certificate_name=os.fspath(cert),
+            key_name=os.fspath(key),
+        )
+
+    try:
+        return once()
+    except PairError:
+        # A renewal replaced one of the two between the reads: the second look sees both new.
+        return once()
+
+
+def _beside(cert: Path) -> Optional[Path]:
+    if cert.name != "cert.pem":
+        return None
+    return next(
+        (each for each in (cert.with_name("chain.pem"), cert.with_name("fullchain.pem")) if each.exists()), None
+    )
+
+
+def _find(place: Path, names: Sequence[str], inside: str, suffixes: Sequence[str]) -> Path:
+    if place.is_file():
+        return place
+    tried = [place / inside] if place.name in names else []
+    tried += [place / name / inside for name in names]
+    tried += [place / f"{name}{suffix}" for name in names for suffix in suffixes]
+    for path in tried:
+        if path.exists():
+            return path
+    raise BundleError(f"no such file: {tried[0]}", hint="looked for " + ", ".join(str(path) for path in tried))
