@@ -58,6 +58,7 @@ class Bundle:
         *,
         certificate_name: str = "certificate",
         key_name: str = "private key",
+        extra_name: str = "chain",
     ) -> Bundle:
         """Load PEM as files hold it: text around the blocks, any line ends, any order, one file or several.
 
@@ -71,6 +72,7 @@ class Bundle:
             passphrase: opens an encrypted key, is ignored with another.
             certificate_name: names ``certificate`` in errors, usually its path.
             key_name: names ``key`` in errors.
+            extra_name: names ``extra`` in errors.
 
         Raises:
             PairError: the key belongs to another certificate.
@@ -90,7 +92,7 @@ class Bundle:
             raise _lacks("private key", key, key_name)
         pool += certs.read(key, key_name)
         for data in extra:
-            pool += certs.read(data, "chain")
+            pool += certs.read(data, extra_name)
         return cls.from_parts(private, pool, certificate_name=certificate_name, key_name=key_name)
 
     @classmethod
@@ -118,8 +120,8 @@ class Bundle:
             )
         keys.prove(key, leaf.public_key(), key_name)
         path = certs.order(leaf, pool)
-        notes = tuple(f"{certs.label(each)}: not part of the chain, left out" for each in path.superfluous)
-        return cls(leaf, key, path.chain, path.roots, notes)
+        certs.dns_names(leaf)  # cryptography parses extensions late; one that is broken must stop here, not halfway
+        return cls(leaf, key, path.chain, path.roots, _left_out(path.superfluous))
 
     @property
     def label(self) -> str:
@@ -298,7 +300,17 @@ def _check_key(bundle: Bundle, kinds: Optional[Collection[str]], smallest: int, 
         )
 
 
+def _left_out(certificates: tuple[x509.Certificate, ...]) -> tuple[str, ...]:
+    if not certificates:
+        return ()
+    named = [certs.label(each) for each in certificates[:3]]
+    more = [f"{len(certificates) - 3} more"] if len(certificates) > len(named) else []
+    return ("left out, not part of the chain: " + ", ".join(named + more),)
+
+
 def _lacks(what: str, data: bytes, source: str) -> BundleError:
+    if not data.strip():
+        return BundleError(f"{source}: the file is empty", hint="issue or copy it again")
     found = ", ".join(dict.fromkeys(block.label for block in pem.split(data, source)))
     hint = "export certificates with: openssl pkcs7 -print_certs" if "PKCS7" in found else "check the path"
     return BundleError(f"{source}: no {what} in it" + (f", only {found}" if found else ""), hint=hint)

@@ -17,6 +17,16 @@ from certhooks.errors import BundleError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_UNREADABLE = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+_DEEPEST = 10
+"""No chain is longer; a file made to waste time ends here."""
+
 
 class Path(NamedTuple):
     """The way from a leaf to its roots."""
@@ -30,7 +40,7 @@ def read(data: bytes, source: str) -> list[x509.Certificate]:
     """Return all certificates in PEM, or the one in DER, in the order of the file; ``source`` names it in errors.
 
     Raises:
-        BundleError: empty, too large, cut off, or a certificate that cannot be read.
+        BundleError: too large, cut off, or a certificate that cannot be read.
     """
     pem.limit(data, source)
     if pem.is_der(data):
@@ -130,7 +140,7 @@ def order(leaf: x509.Certificate, pool: Iterable[x509.Certificate]) -> Path:
     chain: list[x509.Certificate] = []
     roots: list[x509.Certificate] = []
     current = leaf
-    while not is_self_signed(current):
+    while len(chain) < _DEEPEST and not is_self_signed(current):
         issuers = [other for other in rest if other.subject == current.issuer and _signed(other, current)]
         ends = [other for other in issuers if is_self_signed(other)]
         ways = [other for other in issuers if other not in ends]
@@ -152,10 +162,9 @@ def is_self_signed(certificate: x509.Certificate) -> bool:
 def _load(der: bytes, source: str) -> x509.Certificate:
     try:
         certificate = x509.load_der_x509_certificate(der)
-        # Older versions parse late: whatever the rest of the library reads must be readable now.
-        _ = certificate.subject, certificate.issuer, certificate.extensions, certificate.serial_number
-        _ = not_before(certificate), not_after(certificate)
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        # Cryptography parses late: what is read of every certificate must be readable now.
+        _ = certificate.subject, certificate.issuer, not_before(certificate), not_after(certificate)
+    except _UNREADABLE:
         hint = "check it with: openssl x509 -noout -text -in FILE; for PKCS#12 give the .p12 file as such"
         raise BundleError(f"{source}: the certificate cannot be read", hint=hint) from None
     return certificate
@@ -175,6 +184,8 @@ def _alternative_names(certificate: x509.Certificate) -> Optional[x509.SubjectAl
         return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return None
+    except _UNREADABLE:
+        raise BundleError("the certificate's extensions cannot be read", hint="have it issued again") from None
 
 
 def _utc(certificate: x509.Certificate, attribute: str) -> datetime:

@@ -82,7 +82,7 @@ def prove(key: PrivateKey, public: object, source: str) -> None:
     """Sign with the private half and verify with the certificate's public half: the pair works.
 
     Raises:
-        BundleError: it does not; the key is damaged.
+        BundleError: it does not: the key is damaged, or too small to sign.
     """
     message, digest = b"certhooks", hashes.SHA256()
     try:
@@ -96,7 +96,10 @@ def prove(key: PrivateKey, public: object, source: str) -> None:
             signature = key.sign(message)
         verify(public, signature, message, digest)
     except (InvalidSignature, InternalError, ValueError):
-        raise BundleError(f"{source}: the private key is damaged", hint="request a new one: getcert rekey") from None
+        raise BundleError(
+            f"{source}: the private key does not work with its certificate",
+            hint="check it with: openssl pkey -check -noout -in FILE",
+        ) from None
 
 
 def verify(

@@ -91,13 +91,11 @@ def split(data: bytes, source: str) -> list[Block]:
 
 
 def limit(data: bytes, source: str) -> None:
-    """Refuse what is empty or too large to be what it should be.
+    """Refuse what is too large to be what it should be.
 
     Raises:
-        BundleError: empty, or larger than ``MAX_BYTES``.
+        BundleError: larger than ``MAX_BYTES``.
     """
-    if not data.strip():
-        raise BundleError(f"{source}: the file is empty", hint="issue or copy it again")
     if len(data) > MAX_BYTES:
         raise BundleError(
             f"{source}: larger than {MAX_BYTES >> 10} KiB",

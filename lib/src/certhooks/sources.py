@@ -48,7 +48,7 @@ def from_files(
     Raises:
         BundleError: a file that is missing, unreadable or not what it should be; ``KeyTypeError`` for the key's kind.
     """
-    return _load(cert, key, () if chain is None else (chain,), (), passphrase)
+    return _load(cert, key, chain, (), passphrase)
 
 
 def from_pkcs12(path: AnyPath, passphrase: Optional[bytes]) -> Bundle:
@@ -73,7 +73,7 @@ def from_directory(path: AnyPath, *, passphrase: Optional[bytes] = None) -> Bund
     directory = Path(path)
     # One file that holds leaf and chain cannot be caught half replaced; the pair of files can.
     full = directory / "fullchain.pem"
-    cert = full if full.exists() else directory / "cert.pem"
+    cert = full if _there(full) else directory / "cert.pem"
     return from_files(cert, directory / "privkey.pem", _beside(cert), passphrase=passphrase)
 
 
@@ -88,7 +88,7 @@ def from_request(request: Request, *, passphrase: Optional[bytes] = None) -> Bun
             "certmonger keeps this certificate in no file", hint="request it with files: getcert request -k KEY -f CERT"
         )
     extra = [each.encode() for each in (*request.chain, *request.roots)]
-    return _load(request.cert_file, request.key_file, (), extra, passphrase)
+    return _load(request.cert_file, request.key_file, None, extra, passphrase)
 
 
 def from_location(
@@ -155,23 +155,24 @@ def read(path: AnyPath, *, private: bool = False) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise BundleError(f"{os.fspath(path)} is not a regular file", hint="write it to a file first")
         if private and status.st_mode & stat.S_IROTH:
-            _log.warning("%s: everybody on this host can read this private key (chmod o= it)", os.fspath(path))
+            _log.warning("%s: everybody on this host can read this private key (chmod o-rwx)", os.fspath(path))
         data = file.read(pem.MAX_BYTES + 1)
     pem.limit(data, os.fspath(path))
     return data
 
 
 def _load(
-    cert: AnyPath, key: AnyPath, chain: Iterable[AnyPath], extra: Iterable[bytes], passphrase: Optional[bytes]
+    cert: AnyPath, key: AnyPath, chain: Optional[AnyPath], extra: Iterable[bytes], passphrase: Optional[bytes]
 ) -> Bundle:
     def once() -> Bundle:
         return Bundle.from_pem(
             read(cert),
             read(key, private=True),
-            [*map(read, chain), *extra],
+            [*extra, *(() if chain is None else (read(chain),))],
             passphrase,
             certificate_name=os.fspath(cert),
             key_name=os.fspath(key),
+            extra_name="the chain from certmonger" if chain is None else os.fspath(chain),
         )
 
     try:
@@ -184,18 +185,30 @@ def _load(
 def _beside(cert: Path) -> Optional[Path]:
     if cert.name != "cert.pem":
         return None
-    return next(
-        (each for each in (cert.with_name("chain.pem"), cert.with_name("fullchain.pem")) if each.exists()), None
-    )
+    return next(filter(_there, (cert.with_name("chain.pem"), cert.with_name("fullchain.pem"))), None)
+
+
+def _there(path: Path) -> bool:
+    try:
+        path.stat()
+    except PermissionError:
+        raise BundleError(f"not allowed to look at {path}", hint="run as root, or as the files' owner") from None
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _find(place: Path, names: Sequence[str], inside: str, suffixes: Sequence[str]) -> Path:
-    if place.is_file():
+    if not _there(place):
+        raise BundleError(
+            f"no such file or directory: {place}", hint="check the path; has the certificate been issued?"
+        )
+    if not place.is_dir():
         return place
     tried = [place / inside] if place.name in names else []
     tried += [place / name / inside for name in names]
     tried += [place / f"{name}{suffix}" for name in names for suffix in suffixes]
     for path in tried:
-        if path.exists():
+        if _there(path):
             return path
     raise BundleError(f"no such file: {tried[0]}", hint="looked for " + ", ".join(str(path) for path in tried))
