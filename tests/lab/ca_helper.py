@@ -1,7 +1,7 @@
 """A certmonger CA helper with a certificate authority of its own, told by a file what to answer next.
 
 As a module: ``HelperCa.create(folder)`` makes root and intermediate, ``answer(...)`` sets what every later
-request gets, ``answer_next(...)`` what only the next ones get, ``calls()`` what certmonger asked. As a program
+request gets, ``answer_next(...)`` what the next ones get, ``calls()`` what certmonger asked. As a program
 (certmonger starts it): ``python -I ca_helper.py FOLDER`` answers the operation in CERTMONGER_OPERATION. Exit
 codes are those of certmonger's doc/helpers.txt: 0 issued, 1 wait, 2 rejected, 3 unreachable, 4 unconfigured,
 5 wait so many seconds, 6 not supported.
@@ -94,6 +94,7 @@ class HelperCa:
         """Certify the request; return the leaf and the certificates between it and the root, PEM."""
         from cryptography import x509
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
+        from cryptography.x509.oid import ExtendedKeyUsageOID
 
         csr = x509.load_pem_x509_csr(csr_pem.encode())
         public_key: Any = csr.public_key()
@@ -105,7 +106,7 @@ class HelperCa:
             if wanted.oid == x509.SubjectAlternativeName.oid:
                 builder = builder.add_extension(wanted.value, critical=False)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        server = x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH])
+        server = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
         builder = builder.add_extension(server, critical=False)
         leaf = self._sign(builder, issuer)
         return leaf, [self.intermediate] if policy["intermediate"] else []

@@ -131,9 +131,7 @@ class CertmongerLab:
     def getcert(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run getcert with ``args``; with ``check`` a failure raises and shows what it said."""
         command = ["/usr/bin/getcert", *args]
-        done = subprocess.run(
-            command, env=self.env(), capture_output=True, text=True, timeout=60, check=False
-        )
+        done = subprocess.run(command, env=self.env(), capture_output=True, text=True, timeout=60, check=False)
         if check and done.returncode:
             raise AssertionError(f"{shlex.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}")
         return done
@@ -205,9 +203,7 @@ class CertmongerLab:
         end = time.monotonic() + seconds
         while not what():
             if time.monotonic() > end:
-                raise AssertionError(
-                    f"did not happen within {seconds:g} s; certmonger's log:\n{self.log_tail()}"
-                )
+                raise AssertionError(f"did not happen within {seconds:g} s; certmonger's log:\n{self.log_tail()}")
             time.sleep(0.02)
 
     def log_tail(self, lines: int = 30) -> str:
@@ -251,13 +247,14 @@ class CertmongerLab:
         bus = DBusAddress("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus")
         with open_dbus_connection(self.address) as connection:
             question = new_method_call(bus, "NameHasOwner", "s", (NAME,))
-            return connection.send_and_get_reply(question, timeout=START_SECONDS).body == (True,)
+            return bool(connection.send_and_get_reply(question, timeout=START_SECONDS).body[0])
 
 
 class SystemBusCertmonger(CertmongerLab):
     """certmonger with the paths and the bus of production, for a machine where none runs.
 
-    It needs root; a second one waits for its turn. What stood under /var/lib/certmonger before is there again afterwards.
+    It needs root; a second one waits for its turn. What stood under /var/lib/certmonger before is there
+    again afterwards.
     """
 
     def __init__(self, **policy: Any) -> None:
