@@ -1,0 +1,220 @@
+"""A throw-away certificate authority for the lab: everything is made in memory, nothing is kept."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import ipaddress
+from dataclasses import dataclass
+from typing import Optional, Sequence, Union
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import pkcs12
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+Key = Union[rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey]
+
+_CURVES = {256: ec.SECP256R1, 384: ec.SECP384R1, 521: ec.SECP521R1}
+
+
+def make_key(key_type: str = "ec", key_size: Optional[int] = None) -> Key:
+    """Return a fresh private key: ``ec`` (256, 384, 521 bits) or ``rsa`` (2048 bits unless told)."""
+    if key_type == "rsa":
+        return rsa.generate_private_key(public_exponent=65537, key_size=key_size or 2048)
+    return ec.generate_private_key(_CURVES[key_size or 256]())
+
+
+def pem_of_key(key: Key, passphrase: Optional[str] = None) -> bytes:
+    """Return the key as PKCS#8 PEM, encrypted when a passphrase is given."""
+    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if passphrase is not None:
+        encryption = serialization.BestAvailableEncryption(passphrase.encode())
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A certificate with its private key and the chain that leads to the root (root left out)."""
+
+    certificate: x509.Certificate
+    key: Key
+    chain: tuple[x509.Certificate, ...] = ()
+
+    @property
+    def cert_pem(self) -> bytes:
+        """The leaf alone."""
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    @property
+    def key_pem(self) -> bytes:
+        """The private key, PKCS#8, not encrypted."""
+        return pem_of_key(self.key)
+
+    @property
+    def chain_pem(self) -> bytes:
+        """The intermediates, leaf side first; empty when the root signed the leaf."""
+        return b"".join(c.public_bytes(serialization.Encoding.PEM) for c in self.chain)
+
+    @property
+    def fullchain_pem(self) -> bytes:
+        """Leaf and intermediates."""
+        return self.cert_pem + self.chain_pem
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 fingerprint, 64 lower-case hex digits."""
+        return self.certificate.fingerprint(hashes.SHA256()).hex()
+
+    def pkcs12(self, passphrase: str, *, modern: bool = False, chain: bool = False, name: str = "lab") -> bytes:
+        """Return a PKCS#12: 3DES and SHA-1, or PBES2 (AES-256) and SHA-256 when ``modern``."""
+        pbe, mac = (
+            (pkcs12.PBES.PBESv2SHA256AndAES256CBC, hashes.SHA256())
+            if modern
+            else (pkcs12.PBES.PBESv1SHA1And3KeyTripleDESCBC, hashes.SHA1())  # noqa: S303 - what devices take
+        )
+        encryption = (
+            serialization.PrivateFormat.PKCS12.encryption_builder()
+            .kdf_rounds(2048)
+            .key_cert_algorithm(pbe)
+            .hmac_hash(mac)
+            .build(passphrase.encode())
+        )
+        return pkcs12.serialize_key_and_certificates(
+            name.encode(), self.key, self.certificate, list(self.chain) if chain else None, encryption
+        )
+
+
+class CA:
+    """A certificate authority; ``intermediate()`` makes one below it."""
+
+    def __init__(self, name: str = "Lab Root CA", *, key_type: str = "ec", parent: Optional[CA] = None) -> None:
+        self.name = name
+        self.parent = parent
+        self.key = make_key(key_type)
+        subject = _name(name)
+        signer = parent or self
+        builder = _builder(
+            subject, parent.certificate.subject if parent else subject, self.key, *_span(3650, None)
+        ).add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        builder = builder.add_extension(_usage(sign_certificates=True), critical=True)
+        builder = builder.add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), critical=False
+        )
+        builder = builder.add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.key.public_key()), critical=False
+        )
+        self.certificate = builder.sign(signer.key, hashes.SHA256())
+
+    @property
+    def pem(self) -> bytes:
+        """This authority's own certificate."""
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    @property
+    def root_pem(self) -> bytes:
+        """The root's certificate: what a client has to trust."""
+        return self.parent.root_pem if self.parent else self.pem
+
+    @property
+    def chain(self) -> tuple[x509.Certificate, ...]:
+        """The intermediates from this authority up, the root left out."""
+        return (self.certificate, *self.parent.chain) if self.parent else ()
+
+    def intermediate(self, name: str = "Lab Intermediate CA") -> CA:
+        """Return a certificate authority signed by this one."""
+        return CA(name, parent=self)
+
+    def issue(
+        self,
+        names: Union[str, Sequence[str]],
+        *,
+        key_type: str = "ec",
+        key_size: Optional[int] = None,
+        days: float = 90,
+        not_before: Optional[datetime.datetime] = None,
+        common_name: Optional[str] = None,
+        ca: bool = False,
+        key: Optional[Key] = None,
+    ) -> Issued:
+        """Return a certificate for DNS names and IP addresses.
+
+        Args:
+            names: the subject alternative names; the first is the common name unless ``common_name`` says
+                otherwise (an empty one leaves the subject empty).
+            key_type: ``ec`` or ``rsa``.
+            key_size: bits; 256 and 2048 unless told.
+            days: length of validity from ``not_before``.
+            not_before: start of validity, an hour ago unless told; with few days, an expired one comes out.
+            common_name: the subject's CN.
+            ca: make it a CA certificate.
+            key: use this key instead of a fresh one.
+
+        """
+        names = [names] if isinstance(names, str) else list(names)
+        key = key or make_key(key_type, key_size)
+        cn = names[0] if common_name is None else common_name
+        builder = _builder(_name(cn), self.certificate.subject, key, *_span(days, not_before))
+        builder = builder.add_extension(x509.SubjectAlternativeName([_general(n) for n in names]), critical=not cn)
+        builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        builder = builder.add_extension(_usage(sign_certificates=ca), critical=True)
+        builder = builder.add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+            critical=False,
+        )
+        builder = builder.add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False
+        )
+        return Issued(builder.sign(self.key, hashes.SHA256()), key, self.chain)
+
+
+@functools.lru_cache(maxsize=1)
+def lab_ca() -> CA:
+    """Return the CA that emulators use when they are not given a certificate; one a process."""
+    return CA("certhooks lab CA")
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)] if common_name else [])
+
+
+def _general(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _span(days: float, start: Optional[datetime.datetime]) -> tuple[datetime.datetime, datetime.datetime]:
+    if start is None:
+        start = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(hours=1)
+    return start, start + datetime.timedelta(days=days)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: Key, start: datetime.datetime, end: datetime.datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(end)
+    )
+
+
+def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=not sign_certificates,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=sign_certificates,
+        crl_sign=sign_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
