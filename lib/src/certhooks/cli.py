@@ -218,23 +218,25 @@ def report(screen: Screen, results: Sequence[Result], *, as_json: bool, verbose:
     logger = logging.getLogger(__name__)
     for result in results:
         for warning in result.warnings:
-            screen.warn(f"{result.target}: {warning}")
-            logger.warning("%s: %s", result.target, warning)
+            screen.warn(f"{result.device}: {warning}")
+            logger.warning("%s: %s", result.device, warning)
         if result.exit_code:
-            logger.error("%s: %s (exit status %d)", result.target, result.message, result.exit_code)
+            logger.error("%s: %s (exit status %d)", result.device, result.message, result.exit_code)
             if result.hint:
-                logger.error("%s: hint: %s", result.target, result.hint)
-            screen.error(_as_error(result), who=result.target)
+                logger.error("%s: hint: %s", result.device, result.hint)
+            screen.error(_as_error(result), who=result.device)
         else:
-            logger.info("%s: %s (%.1f s)", result.target, result.message, result.seconds)
+            logger.info("%s: %s (%.1f s)", result.device, result.message, result.seconds)
         if as_json:
             import json
 
             screen.say(json.dumps(result.as_dict()))
         elif not result.exit_code:
-            screen.say(f"{result.target}: {result.message}" + (f" ({result.seconds:.1f} s)" if verbose else ""))
+            screen.say(f"{result.device}: {result.message}" + (f" ({result.seconds:.1f} s)" if verbose else ""))
+            for part in result.parts:
+                screen.say(f"{result.device}: {part['name']}: {part['result']}")
             for name in result.pruned:
-                screen.say(f"{result.target}: pruned {name}")
+                screen.say(f"{result.device}: pruned {name}")
     failed = [result for result in results if result.exit_code]
     if len(results) > 1 and not as_json:
         screen.say(f"{len(results) - len(failed)} of {len(results)} done, {len(failed)} failed")

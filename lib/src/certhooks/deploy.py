@@ -16,7 +16,7 @@ from certhooks.deadline import Deadline
 from certhooks.errors import ConnectionLostError, Error, RolledBackError, StateError, UnreachableError
 from certhooks.journal import DONE, FAILED, STAGED, UNCHANGED, UNDONE, Attempt, Journal
 from certhooks.secrets import redact
-from certhooks.target import Inspection, Run, Target
+from certhooks.target import Inspection, Run, Target, Undone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -35,11 +35,13 @@ class Result:
     """How it ended on one target; ``outcome`` is planned, unchanged, done, staged, failed or undone."""
 
     target: str
+    device: str = ""
     outcome: str = FAILED
     exit_code: int = 0
     message: str = ""
     hint: Optional[str] = None
     changes: tuple[str, ...] = ()
+    parts: list[dict[str, str]] = field(default_factory=list)
     pruned: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -115,16 +117,16 @@ class _Push:
         self.target = target
         self.inspection: Optional[Inspection] = None
         self.looked_at = 0.0
-        self.result = Result(target.name)
+        self.result = Result(target.name, target.label)
         self.failure: Optional[Error] = None
-        self.warnings: list[str] = []
+        self.target.run = Run(
+            deployment.deadline, lambda text: deployment.tell(target.label, text), parts=self.result.parts
+        )
 
     def look(self) -> None:
         """Inspect, and check what the target needs; a failure is kept for the result."""
-        self.target.run = Run(
-            self.deployment.deadline, lambda text: self.deployment.tell(self.target.name, text), self.warnings
-        )
         try:
+            self.target.run.leftover = tuple(self.deployment.journal.record(self.target.name).unfinished())
             self._inspect()
         except Error as e:
             self.failure = e
@@ -142,7 +144,7 @@ class _Push:
             self._fail(fault(e))
         finally:
             self.result.seconds = round(time.monotonic() - started, 3)
-            self.result.warnings = [redact(text) for text in self.warnings]
+            self.result.warnings = [redact(text) for text in self.target.run.warnings]
             self.target.close()
 
     def _inspect(self) -> Inspection:
@@ -237,16 +239,16 @@ class _Push:
         except StateError as e:
             self.target.run.warn(str(e))
         try:
-            was_active = self._persist(self.target.rollback)
+            left = self._persist(self.target.rollback)
         except Error as e:
             self.target.run.warn(f"our changes could not be taken back: {e}")
             return False, error
         except Exception as e:  # noqa: BLE001  the first failure is the one to report
             self.target.run.warn(f"our changes could not be taken back: {fault(e)}")
             return False, error
-        if was_active:
+        if left is Undone.RESTORED:
             return True, RolledBackError(f"{error}; the previous certificate is back in place", hint=error.hint)
-        return True, error
+        return left is Undone.CLEAN, error
 
     def _persist(self, stage: Callable[[], _T]) -> _T:
         """Do a stage, again when the connection broke in the middle of it: every stage may be repeated."""

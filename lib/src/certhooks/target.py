@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from certhooks import probe
@@ -50,13 +51,27 @@ class Inspection:
     rank: int = 0
 
 
+class Undone(Enum):
+    """What ``rollback()`` left: nothing in use had changed, what was in use is back, or it stays as it is."""
+
+    CLEAN = "clean"
+    RESTORED = "restored"
+    KEPT = "kept"
+
+
 @dataclass
 class Run:
-    """What a target may use of its surroundings: the deadline, and somebody to tell."""
+    """What a target may use of its surroundings: the deadline, and somebody to tell.
+
+    ``leftover`` is what earlier runs touched and did not end (see ``Inspection.touches``); ``parts`` are results within
+    the target, such as those of the devices behind a Panorama.
+    """
 
     deadline: Deadline
     tell: Callable[[str], None] = lambda _: None
     warnings: list[str] = field(default_factory=list)
+    leftover: tuple[str, ...] = ()
+    parts: list[dict[str, str]] = field(default_factory=list)
 
     def warn(self, text: str) -> None:
         """Keep a remark for the result; nothing stops."""
@@ -67,12 +82,13 @@ class Run:
 class Target(ABC):
     """One place for one certificate on one device.
 
-    ``name`` is the journal's key (stable over renewals), ``device`` the lock's. Every method may be called again after
+    ``name`` is the journal's key (stable over renewals), ``device`` the lock's, ``label`` what people call it. Every method may be called again after
     a ConnectionLostError, and must then go on from whatever it finds.
     """
 
     name: str
     device: str
+    label: str
     run: Run = Run(Deadline(0))
 
     def needs(self) -> Needs:
@@ -98,8 +114,8 @@ class Target(ABC):
             probe.wait(endpoint, bundle.fingerprint, self.run.deadline.within(_SERVED_WITHIN))
 
     @abstractmethod
-    def rollback(self) -> bool:
-        """Undo what this run did; tell whether something that was already active had to be put back."""
+    def rollback(self) -> Undone:
+        """Undo what this run did, as far as that is right."""
 
     def prune(self, bundle: Bundle) -> list[str]:  # noqa: ARG002  the default has nothing to prune
         """Remove what this certificate superseded and nothing uses; return the names."""

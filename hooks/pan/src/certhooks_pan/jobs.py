@@ -1,0 +1,241 @@
+"""Commits and pushes: asked for, waited for when somebody else is in the way, and followed to their real end.
+
+A job that is FIN has not succeeded before its result is OK; a Panorama's push has not before every device's is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Callable, Optional, TypeVar
+from xml.sax.saxutils import escape
+
+from certhooks.deadline import growing
+from certhooks.errors import ActivationError, CredentialsError, DeadlineError, UnreachableError
+from certhooks_pan.xapi import RefusedError, lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from xml.etree.ElementTree import Element
+
+    from certhooks.target import Run
+    from certhooks_pan.xapi import Client
+
+_T = TypeVar("_T")
+_RESTART = 300.0  # seconds that the management server may be away while it takes a new certificate
+_FIRST_POLL, _SLOWEST_POLL = 0.2, 4.0  # faster than 2 s may slow a long job down (pango), slower wastes a short one
+
+
+@dataclass(frozen=True)
+class Device:
+    """How a push ended on one device behind a Panorama."""
+
+    name: str
+    result: str
+    messages: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether the device itself says OK."""
+        return self.result == "OK"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as ``show jobs id`` tells it."""
+
+    number: str
+    status: str
+    result: str
+    progress: str = ""
+    details: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    devices: tuple[Device, ...] = field(default=())
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is over, on every device that it went to."""
+        return self.status == "FIN" and all(d.result != "PEND" for d in self.devices)
+
+
+def when_free(ask: Callable[[], _T], run: Run) -> _T:
+    """Ask, again as long as another commit or somebody's lock is in the way; the deadline ends it.
+
+    Raises:
+        DeadlineError: naming what was in the way.
+    """
+    for pause in growing(0.5, 10.0):
+        try:
+            return ask()
+        except RefusedError as e:  # noqa: PERF203  seconds pass between two turns
+            if not e.busy:
+                raise
+            run.tell(f"waiting: {e}")
+            try:
+                run.deadline.pause(pause)
+            except DeadlineError as over:
+                raise DeadlineError(
+                    f"{over}: {e}", hint="show jobs all and show commit-locks tell who is at work"
+                ) from e
+    raise AssertionError("growing() has no end")
+
+
+def partial(admin: str, description: str, *, force: bool = False) -> str:
+    """Return the command that commits one administrator's changes and nobody else's."""
+    inner = f"<partial><admin><member>{escape(admin)}</member></admin></partial>"
+    return _commit(f"<force>{inner}</force>" if force else inner, description)
+
+
+def full(description: str) -> str:
+    """Return the command that commits everything that is pending, whoever made it."""
+    return _commit("", description)
+
+
+def push_stack(name: str, description: str) -> str:
+    """Return the command that pushes a template stack to its devices."""
+    return (
+        f"<commit-all><template-stack><name>{escape(name)}</name><description>{escape(description)}</description>"
+        "</template-stack></commit-all>"
+    )
+
+
+def commit(
+    client: Client, cmd: Callable[[str], str], description: str, action: Optional[str], run: Run
+) -> Optional[Job]:
+    """Commit and follow the job; None when there was nothing to commit, in either of PAN-OS's dialects.
+
+    ``cmd`` makes the command from a description; some versions refuse one, and then get an empty one.
+    """
+    try:
+        reply = when_free(lambda: client.commit(cmd(description), action), run)
+    except RefusedError as e:
+        if "description" not in str(e):
+            raise ActivationError(f"the commit was refused: {e}", hint=e.hint) from e
+        reply = when_free(lambda: client.commit(cmd(""), action), run)
+    number = reply.findtext("result/job")
+    if not number:
+        run.tell("nothing to commit")
+        return None
+    return follow(client, number.strip(), run)
+
+
+def push(client: Client, cmd: str, run: Run) -> Job:
+    """Push from Panorama and follow the job; whether it went well is each device's own result.
+
+    Raises:
+        ActivationError: Panorama refused it.
+    """
+    try:
+        reply = when_free(lambda: client.commit(cmd, "all"), run)
+    except RefusedError as e:
+        raise ActivationError(f"the push was refused: {e}", hint=e.hint) from e
+    number = (reply.findtext("result/job") or "").strip()
+    if not number:
+        raise ActivationError(f"Panorama started no push: {lines(reply)[:200]}")
+    return follow(client, number, run)
+
+
+def follow(client: Client, number: str, run: Run) -> Job:
+    """Return a job when it is over, whatever its result; the web server may restart meanwhile.
+
+    Raises:
+        ActivationError: the device no longer knows the job.
+        DeadlineError: it did not end in time.
+        UnreachableError, CredentialsError: the device did not come back within five minutes.
+    """
+    shown = ""
+    patience = run.deadline.within(_RESTART)
+    for pause in growing(_FIRST_POLL, _SLOWEST_POLL):
+        run.deadline.check(f"job {number}")
+        try:
+            job = read(client.op(f"<show><jobs><id>{escape(number)}</id></jobs></show>"))
+        except (UnreachableError, CredentialsError) as e:  # "Invalid credentials." too while its services start
+            client.forget_trust()
+            if patience.remaining() <= 0:
+                raise
+            run.tell(f"job {number}: the management server is away ({e})")
+        except RefusedError as e:
+            raise ActivationError(f"job {number} cannot be followed: {e}") from e
+        else:
+            patience = run.deadline.within(_RESTART)
+            if job.finished:
+                return job
+            now = f"job {number}: {job.status} {job.progress}".rstrip()
+            if now != shown:
+                run.tell(now)
+                shown = now
+        run.deadline.pause(pause, f"job {number}")
+    raise AssertionError("growing() has no end")
+
+
+def expect_ok(job: Job, run: Run, what: str) -> None:
+    """Show the job's warnings and return if its result is OK.
+
+    Raises:
+        ActivationError: with the device's own lines.
+    """
+    for warning in job.warnings:
+        run.warn(f"{what}: {warning}")
+    if job.result != "OK":
+        raise ActivationError(
+            f"{what} failed (job {job.number}): {'; '.join(job.details) or 'no reason given'}",
+            hint=_advice(job.details),
+        )
+
+
+def read(reply: Element) -> Job:
+    """Read the reply to ``show jobs id``.
+
+    Raises:
+        ActivationError: there is no job in it.
+    """
+    node = reply.find("result/job")
+    if node is None or not node.findtext("status"):
+        raise ActivationError(f"no job in the device's reply: {lines(reply)[:200] or 'empty'}")
+    return Job(
+        number=_text(node, "id"),
+        status=_text(node, "status"),
+        result=_text(node, "result"),
+        progress=_percent(_text(node, "progress")),
+        details=_lines(node.findall("details/line")),
+        warnings=_lines(node.findall("warnings/line")),
+        devices=tuple(map(_device, node.findall("devices/entry"))),
+    )
+
+
+def _device(entry: Element) -> Device:
+    name = _text(entry, "devicename") or _text(entry, "serial-no")
+    serial = _text(entry, "serial-no")
+    return Device(
+        f"{name} ({serial})" if serial and serial != name else name or "unknown",
+        _text(entry, "result") or "PEND",
+        # the success line stands in <errors> too: these are messages, the result says what they mean
+        _lines(entry.findall("details/msg/errors/line") or entry.findall("details//line")),
+    )
+
+
+def _text(node: Element, name: str) -> str:
+    return (node.findtext(name) or "").strip()
+
+
+def _percent(text: str) -> str:
+    """Return the progress; for some finished jobs it holds a date."""
+    return f"{text} %" if text.isdigit() else ""
+
+
+def _lines(nodes: Iterable[Element]) -> tuple[str, ...]:
+    texts = (" ".join("".join(node.itertext()).split()) for node in nodes)
+    return tuple(dict.fromkeys(text for text in texts if text))
+
+
+def _commit(inner: str, description: str) -> str:
+    told = f"<description>{escape(description)}</description>" if description else ""
+    return f"<commit>{told}{inner}</commit>"
+
+
+def _advice(details: tuple[str, ...]) -> str:
+    text = " ".join(details)
+    if "missing 'protocol-settings'" in text:
+        return "a profile without settings was made by hand or by a script: complete or delete it on the device"
+    if "missing 'common-name'" in text:
+        return "this device needs a certificate with a common name: ask the CA for a profile that keeps it"
+    return "mend what the device names, then run the same command again"
