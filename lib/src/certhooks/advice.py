@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Callable, Optional
 
 _HERE = "$(hostname -f)"  # the host whose keytab certmonger uses; typed into a shell
-_NAME = r"([\w.*/@$-]+)"
+_NAME = r"([\w.*/@-]+)"
 
 # Where the reply says nothing that we know, the state does.
 _STATES = {

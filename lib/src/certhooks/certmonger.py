@@ -213,9 +213,10 @@ class Certmonger:
     def _ca(self, properties: Any) -> Optional[str]:
         """Return the nickname of a request's CA; before 0.79.20 its path has the right end, but a wrong beginning."""
         given = value_of(properties, "ca")
-        if not isinstance(given, str):
+        end = given.rpartition("/")[2] if isinstance(given, str) else ""
+        if not (end.isascii() and end.isalnum()):
             return None
-        path = f"{_ROOT}/cas/{given.rpartition('/')[2]}"
+        path = f"{_ROOT}/cas/{end}"
         if path not in self._cas:
             try:
                 reply = self._call(path, f"{_NAME}.ca", "get_nickname")
@@ -260,7 +261,12 @@ def _connect(timeout: float) -> Any:
 
     limit = timeout
     try:
-        return Bounded(prep_socket(get_bus("SYSTEM"), timeout=timeout))
+        connected = prep_socket(get_bus("SYSTEM"), timeout=timeout)
+        try:
+            return Bounded(connected)
+        except BaseException:
+            connected.close()
+            raise
     except (FileNotFoundError, ConnectionRefusedError):
         raise CertmongerError("there is no system bus here, so certmonger cannot be asked", hint=_START) from None
     except TimeoutError:

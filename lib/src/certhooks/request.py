@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Optional
 
@@ -35,9 +35,12 @@ _FAILED = {
 }
 _WORDS = {
     "GENERATING_KEY_PAIR": "making the key",
+    "GENERATING_CSR": "writing the request",
     "SUBMITTING": "asking the CA",
     "CA_WORKING": "the CA is working on it",
     "NEED_TO_SAVE_CERT": "waiting to save, behind another request's post-save command",
+    "SAVING_CERT": "saving the certificate",
+    "READING_CERT": "reading the certificate back",
     "POST_SAVED_CERT": "saved, running the post-save command",
     "MONITORING": "done",
 }
@@ -58,9 +61,9 @@ class Request:
     ca_error: Optional[str] = None
     cert_file: Optional[str] = None
     key_file: Optional[str] = None
-    cert: Optional[str] = None
-    chain: tuple[str, ...] = ()
-    roots: tuple[str, ...] = ()
+    cert: Optional[str] = field(default=None, repr=False)
+    chain: tuple[str, ...] = field(default=(), repr=False)
+    roots: tuple[str, ...] = field(default=(), repr=False)
     post_save: Optional[str] = None
     subject: Optional[str] = None
     hostnames: tuple[str, ...] = ()
@@ -150,7 +153,8 @@ class Request:
 
     def describe(self) -> str:
         """Return the state in words for a progress line."""
-        words = _WORDS.get(self.status, self.status.lower().replace("_", " "))
+        words = _WORDS.get(self.status, self.status)
+        words = "not renewed" if self.renewal_failed else words
         return f"{words}: {self.ca_error}" if self.ca_error else words
 
     def advice(self) -> Optional[str]:
