@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import functools
 import ipaddress
 from dataclasses import dataclass
-from typing import Optional, Sequence, Union
+from typing import TYPE_CHECKING, Optional, Union
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Key = Union[rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey]
 
@@ -133,7 +136,7 @@ class CA:
         key_type: str = "ec",
         key_size: Optional[int] = None,
         days: float = 90,
-        not_before: Optional[datetime.datetime] = None,
+        not_before: Optional[dt.datetime] = None,
         common_name: Optional[str] = None,
         ca: bool = False,
         key: Optional[Key] = None,
@@ -186,14 +189,14 @@ def _general(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-def _span(days: float, start: Optional[datetime.datetime]) -> tuple[datetime.datetime, datetime.datetime]:
+def _span(days: float, start: Optional[dt.datetime]) -> tuple[dt.datetime, dt.datetime]:
     if start is None:
-        start = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(hours=1)
-    return start, start + datetime.timedelta(days=days)
+        start = dt.datetime.now(dt.timezone.utc) - dt.timedelta(hours=1)
+    return start, start + dt.timedelta(days=days)
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: Key, start: datetime.datetime, end: datetime.datetime
+    subject: x509.Name, issuer: x509.Name, key: Key, start: dt.datetime, end: dt.datetime
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()

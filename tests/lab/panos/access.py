@@ -7,7 +7,10 @@ import binascii
 import hmac
 import secrets
 from dataclasses import dataclass, field
-from typing import Mapping, Optional
+from typing import TYPE_CHECKING, Optional
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 RIGHTS = frozenset({"config", "op", "commit", "import", "export"})
 _FREE = frozenset({"version"})  # every role may ask

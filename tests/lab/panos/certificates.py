@@ -201,16 +201,16 @@ def is_ca(certificate: x509.Certificate) -> bool:
 
 def expired(certificate: x509.Certificate) -> bool:
     """Tell whether its time is over."""
-    import datetime
+    import datetime as dt
 
-    return _utc(certificate, "not_valid_after") < datetime.datetime.now(datetime.timezone.utc)
+    return _utc(certificate, "not_valid_after") < dt.datetime.now(dt.timezone.utc)
 
 
 def _utc(certificate: x509.Certificate, which: str):  # noqa: ANN202
-    import datetime
+    import datetime as dt
 
     moment = getattr(certificate, which + "_utc", None)
-    return moment or getattr(certificate, which).replace(tzinfo=datetime.timezone.utc)
+    return moment or getattr(certificate, which).replace(tzinfo=dt.timezone.utc)
 
 
 def _openssl_date(moment) -> str:  # noqa: ANN001

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Mapping, Optional
-from xml.etree import ElementTree
-from xml.etree.ElementTree import Element
+from typing import TYPE_CHECKING, Optional
+from xml.etree import ElementTree as ET
 
 from tests.lab.panos import jobs, replies, validation
-from tests.lab.panos.tree import Takes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from xml.etree.ElementTree import Element
+
     from tests.lab.panos.access import Admin
     from tests.lab.panos.device import Device
+    from tests.lab.panos.tree import Takes
 
 _DEVICE_AND_NETWORK = ("/deviceconfig", "/network", "/certificate", "/ssl-tls-service-profile", "/mgt-config")
 
@@ -44,8 +46,8 @@ def parse(text: str) -> Optional[Element]:
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         return None
     try:
-        return ElementTree.fromstring(text)
-    except ElementTree.ParseError:
+        return ET.fromstring(text)
+    except ET.ParseError:
         return None
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Mapping
-from xml.etree import ElementTree
-from xml.etree.ElementTree import Element
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
 
 from tests.lab.panos import references, replies, schema, xpath
 from tests.lab.panos.tree import text_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from xml.etree.ElementTree import Element
+
     from tests.lab.panos.access import Admin
     from tests.lab.panos.device import Device
 
@@ -35,7 +37,7 @@ def answer(device: Device, admin: Admin, params: Mapping[str, str]) -> replies.R
         device.check_writable(admin)
     try:
         return _ACTIONS[action](device, admin, path, params)
-    except ElementTree.ParseError:
+    except ET.ParseError:
         return replies.MALFORMED
     except xpath.BadXpathError:
         return replies.error(" xpath is invalid", code=6)
@@ -60,8 +62,8 @@ def _show(device: Device, _: Admin, path: str, __: Mapping[str, str]) -> replies
 def elements(text: str) -> list[Element]:
     """Return the elements of an ``element`` parameter, of which there may be several side by side."""
     if "<!" in text.replace("<![CDATA[", ""):
-        raise ElementTree.ParseError("no declarations")
-    return list(ElementTree.fromstring(f"<element>{text}</element>"))
+        raise ET.ParseError("no declarations")
+    return list(ET.fromstring(f"<element>{text}</element>"))
 
 
 def _set(device: Device, admin: Admin, path: str, params: Mapping[str, str]) -> replies.Reply:
@@ -133,7 +135,7 @@ _ACTIONS = {
 def _multi(device: Device, admin: Admin, params: Mapping[str, str]) -> replies.Reply:
     try:
         (bundle,) = elements(params.get("element", ""))
-    except (ElementTree.ParseError, ValueError):
+    except (ET.ParseError, ValueError):
         return replies.MALFORMED
     strict = params.get("strict-transactional") == "yes"
     before = device.config.checkpoint()

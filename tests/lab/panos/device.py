@@ -4,24 +4,40 @@ from __future__ import annotations
 
 import collections
 import copy
-import ssl
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, ClassVar, Iterable, Optional, Union
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING, Any, ClassVar, Optional, Union
+from xml.etree import ElementTree as ET
 from xml.etree.ElementTree import Element
 from xml.sax.saxutils import escape
 
 from cryptography import x509
 
 from tests.lab import ca as lab
-from tests.lab.panos import access, certificates, commit, configapi, faults, imports, jobs, locks, op, references
-from tests.lab.panos import replies, tree
+from tests.lab.panos import (
+    access,
+    certificates,
+    commit,
+    configapi,
+    faults,
+    imports,
+    jobs,
+    locks,
+    op,
+    references,
+    replies,
+    tree,
+)
 from tests.lab.panos.api import ApiHandler
-from tests.lab.panos.requests import Request
 from tests.lab.panos.server import Identity, Listener
 from tests.lab.panos.switches import Switches
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterable
+
+    from tests.lab.panos.requests import Request
 
 Pair = tuple[bytes, bytes]
 LOCALHOST = "/config/devices/entry[@name='localhost.localdomain']"
@@ -98,7 +114,7 @@ class Device:
         self._served: Identity = self._factory
         self._not_before = 0.0  # until this moment (monotonic) the web server answers 502
         self._invalid_credentials = 0
-        self.listener = Listener(address, port, self.served_pair, lambda sock: self._serve(sock))
+        self.listener = Listener(address, port, self.served_pair, self._serve)
         self._listeners = [self.listener]
         self.config.put(SYSTEM, _leaf("hostname", hostname))
 
@@ -198,7 +214,7 @@ class Device:
         ):
             self.add_certificate(certificate, vsys=vsys, below=below)
         entry = Element("entry", {"name": name})
-        protocol = ElementTree.SubElement(entry, "protocol-settings")
+        protocol = ET.SubElement(entry, "protocol-settings")
         protocol.append(_leaf("min-version", "tls1-2"))
         protocol.append(_leaf("max-version", "max"))
         entry.append(_leaf("certificate", certificate))
@@ -473,7 +489,7 @@ def _leaf(tag: str, text: str) -> Element:
 
 
 def _canonical(node: Element) -> str:
-    return ElementTree.canonicalize(ElementTree.tostring(node, encoding="unicode"), strip_text=True)
+    return ET.canonicalize(ET.tostring(node, encoding="unicode"), strip_text=True)
 
 
 def _with_issuers(chain: list[x509.Certificate], containers: list[Element]) -> list[x509.Certificate]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
-import ssl
-from typing import Any, Optional
-from xml.etree import ElementTree
-from xml.etree.ElementTree import Element
+from typing import TYPE_CHECKING, Any, Optional
+from xml.etree import ElementTree as ET
 
 from tests.lab.panos import access, replies, tree, validation, xpath
 from tests.lab.panos.api import PortalHandler
 from tests.lab.panos.device import LOCALHOST, Device
 from tests.lab.panos.server import Identity, Listener
+
+if TYPE_CHECKING:
+    import ssl
+    from xml.etree.ElementTree import Element
 
 
 class Portal:
@@ -51,7 +53,7 @@ class Firewall(Device):
         inner = f"<ssl-tls-service-profile>{profile}</ssl-tls-service-profile>"
         if not gateway:
             inner = f"<portal-config>{inner}</portal-config>"
-        self.config.put(place, ElementTree.fromstring(f'<entry name="{name}">{inner}</entry>'))
+        self.config.put(place, ET.fromstring(f'<entry name="{name}">{inner}</entry>'))
         choice = f"{place}/entry[@name='{name}']//ssl-tls-service-profile"
 
         def identity() -> Identity:

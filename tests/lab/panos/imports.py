@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Callable, Mapping, Optional
-from xml.etree.ElementTree import Element
+from typing import TYPE_CHECKING, Callable, Optional
 
 from tests.lab.panos import certificates, replies
-from tests.lab.panos.switches import Switches
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from xml.etree.ElementTree import Element
+
+    from tests.lab.panos.switches import Switches
 
 CATEGORIES = ("certificate", "private-key", "keypair")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]*")
 _FILE_NAME_MAXIMUM = 32
 _ECHO = 40  # characters of a refused value that the device repeats
 _BEGIN = b"-----BEGIN "
+_NO_KEY_FOR_CSR = "private key doesn't exist for csr"
 _NO_BEGIN = "Failed to find begining of certificate. Make sure certificate starts with BEGIN CERTIFICATE tag"
 
 
@@ -149,10 +154,12 @@ def _check_material(upload: Upload, material: certificates.Material, switches: S
         raise _refused("Certificate is expired")
     if material.chain and (switches.pem_chain if pem else switches.pkcs12_chain) == "refuse":
         raise upload.told(switches.key_mismatch)
+    if switches.use_up("key_for_csr_errors"):
+        raise upload.failed(_NO_KEY_FOR_CSR)
     if upload.category != "keypair":
         return
-    if material.key_pem is None or switches.use_up("key_for_csr_errors"):
-        raise upload.failed("private key doesn't exist for csr")
+    if material.key_pem is None:
+        raise upload.failed(_NO_KEY_FOR_CSR)
     if not certificates.fits(material.leaf, material.key_pem):
         raise upload.told(switches.key_mismatch)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from typing import Callable, Optional
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, quoteattr
 
 from tests.lab.panos import replies
 
@@ -72,7 +72,8 @@ class Job:
     warnings: list[str] = field(default_factory=list)
     at_end: Optional[Callable[[Job], None]] = None
     devices: list[DeviceResult] = field(default_factory=list)
-    push: str = ""  # further elements of a push, as XML
+    push_type: str = ""  # template-stack, template or shared-policy
+    pushed: str = ""  # the name of the stack, the template or the device group
     ended: bool = False
     started: float = field(default_factory=time.monotonic)
     enqueued: float = field(default_factory=time.time)
@@ -125,10 +126,11 @@ class Job:
             f"<description>{escape(self.description)}</description><positionInQ>0</positionInQ><progress>{progress}</progress>"
         )
         if self.kind == "CommitAll":
-            return (
-                f"<job>{parts}{self.push}{warnings}<devices>{''.join(map(self._device, self.devices))}</devices></job>"
-            )
+            return f"<job>{parts}{self._push()}{warnings}<devices>{''.join(map(self._device, self.devices))}</devices></job>"
         return f"<job>{parts}{details + warnings if self.ended else warnings + details}</job>"
+
+    def _push(self) -> str:
+        return f"<push_type>{self.push_type}</push_type><dgname>{escape(self.pushed)}</dgname>"
 
     def _device(self, device: DeviceResult) -> str:
         over = not device.never_ends and self.elapsed >= device.seconds
@@ -138,7 +140,7 @@ class Job:
         details = ""
         if over:
             details = (
-                f'<msg cmd="push-data" dname="{device.serial}" jobid="{self.number}" '
+                f'<msg cmd="push-data" dname="{device.serial}" dgname={quoteattr(self.pushed)} jobid="{self.number}" '
                 f'result="{"success" if device.ok else "failure"}">'
                 f"<errors>{replies.lines_of(device.lines)}</errors>"
                 f"<warnings>{replies.lines_of(device.warnings)}</warnings></msg>"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Mapping
+from typing import TYPE_CHECKING
 from xml.sax.saxutils import quoteattr
 
 from tests.lab.panos import replies
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _ACQUIRED = (
     "Successfully acquired lock. Other administrators will not be able to {what} until lock is released by {name}."

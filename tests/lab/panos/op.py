@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Callable, Mapping, Optional
+from typing import TYPE_CHECKING, Callable, Optional
 from xml.etree.ElementTree import Element
 from xml.sax.saxutils import escape
 
@@ -11,6 +11,8 @@ from tests.lab.panos import certificates, commit, jobs, references, replies
 from tests.lab.panos.tree import text_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tests.lab.panos.access import Admin
     from tests.lab.panos.device import Device
 

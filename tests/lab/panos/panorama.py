@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Mapping, Optional, Sequence
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING, Any, Optional
+from xml.etree import ElementTree as ET
 from xml.etree.ElementTree import Element
 from xml.sax.saxutils import escape
 
 from tests.lab.panos import access, commit, jobs, replies, tree
 from tests.lab.panos.device import LOCALHOST, Device
-from tests.lab.panos.firewall import Firewall
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tests.lab.panos.firewall import Firewall
 
 
 class Panorama(Device):
@@ -46,14 +50,14 @@ class Panorama(Device):
     def add_template(self, name: str) -> None:
         """Add a template, empty."""
         config = "<config><shared/></config>"
-        self.config.put(f"{LOCALHOST}/template", ElementTree.fromstring(f'<entry name="{name}">{config}</entry>'))
+        self.config.put(f"{LOCALHOST}/template", ET.fromstring(f'<entry name="{name}">{config}</entry>'))
 
     def add_stack(self, name: str, *, templates: Sequence[str], devices: Sequence[str] = ()) -> None:
         """Add a template stack: templates, the most important first, and serial numbers of devices."""
         members = "".join(f"<member>{template}</member>" for template in templates)
         serials = "".join(f'<entry name="{serial}"/>' for serial in devices)
         text = f'<entry name="{name}"><templates>{members}</templates><devices>{serials}</devices></entry>'
-        self.config.put(f"{LOCALHOST}/template-stack", ElementTree.fromstring(text))
+        self.config.put(f"{LOCALHOST}/template-stack", ET.fromstring(text))
 
     def attach(self, firewall: Firewall) -> None:
         """Manage an emulated firewall: pushes to its serial number change it."""
@@ -119,7 +123,8 @@ class Panorama(Device):
             never_ends=outcome.never_ends,
             at_end=at_end,
             devices=[replace(device, never_ends=True) for device in results],
-            push=f"<push_type>{what.tag}</push_type><dgname>{escape(name)}</dgname>",
+            push_type=what.tag,
+            pushed=name,
         )
         return replies.enqueued(job.number, self.switches.push_reply)
 
@@ -153,7 +158,7 @@ class Panorama(Device):
     def _policy_plan(self, what: Element) -> dict[str, list[tuple[str, Element]]]:
         groups = [entry.get("name", "") for entry in what.findall("device-group/entry")]
         if not all(groups) or not groups:
-            text = "commit-all -> shared-policy -> device-group ->  '' needs to be at least 1 character"
+            text = " commit-all -> shared-policy -> device-group ->  '' needs to be at least 1 character"
             raise replies.RefusedError(replies.error(text, code=17))
         plan: dict[str, list[tuple[str, Element]]] = {}
         include = what.findtext("include-template") == "yes"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Iterator, Optional
-from xml.etree.ElementTree import Element
+from typing import TYPE_CHECKING, Optional
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from xml.etree.ElementTree import Element
 
 DEVICE = "devices/entry"
 _LISTS = {"trusted-root-CA", "root-ca-exclude-list"}

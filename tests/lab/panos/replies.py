@@ -7,8 +7,11 @@ management daemons write plain XML, and HTTP 200 whatever happened.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Iterable, Optional
+from typing import TYPE_CHECKING, Optional
 from xml.sax.saxutils import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 XML = "application/xml"
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Iterable
-from xml.etree.ElementTree import Element
+from typing import TYPE_CHECKING
 
 from tests.lab.panos import replies, xpath
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from xml.etree.ElementTree import Element
 
 _NAMED = ("certificate", "ssl-tls-service-profile", "certificate-profile")
 _PROFILE = {"protocol-settings", "certificate"}
@@ -63,8 +66,7 @@ def _walk(above: list[tuple[str, str]], element: Element, maximum: int) -> None:
     elif tags[-3:] == ["ssl-tls-service-profile", "entry", "protocol-settings"]:
         allowed = _PROTOCOL
     if allowed is not None and element.tag not in allowed:
-        profile = next(name for tag, name in reversed(above) if tag == "entry")
-        raise _invalid(f" {element.tag} unexpected here", f" ssl-tls-service-profile -> {profile} is invalid")
+        raise _invalid(f" {element.tag} unexpected here")
     for child in element:
         _walk([*above, (element.tag, element.get("name", ""))], child, maximum)
 

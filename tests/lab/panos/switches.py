@@ -24,7 +24,7 @@ class Switches:
             himself out so) or ``refuse`` it.
         text_before_begin: ``refuse`` a PEM with text before its first BEGIN tag, or ``accept`` it.
         begin_tag_errors: this many imports fail with the "begining" text although nothing is wrong (PAN-267847).
-        key_for_csr_errors: this many keypair imports fail with "private key doesn't exist for csr" (open bug, 10.1).
+        key_for_csr_errors: this many imports of certificates fail with "private key doesn't exist for csr" (open bug, 10.1).
         identical_import_is_change: importing what is there already leaves marks and something to commit.
         expired_refused: refuse an expired certificate (text known, versions not).
         unauth_http_status: HTTP status of the reply with status ``unauth`` and code 16: 200 or 403.

@@ -9,10 +9,13 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import dataclass
-from typing import Callable, Iterator, Optional
+from typing import TYPE_CHECKING, Callable, Optional
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from tests.lab.panos import xpath
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MARKS = ("admin", "dirtyId", "time")
 PUSHED = ("ptpl", "src")
@@ -258,7 +261,7 @@ def text_of(node: Element) -> str:
     """Return the node as XML text without the blanks that follow it."""
     bare = copy.copy(node)
     bare.tail = None
-    return tostring(bare, encoding="unicode")
+    return tostring(bare, encoding="unicode").replace(" />", "/>")  # as devices write; ">" in text is escaped
 
 
 def grow(root: Element, path: str) -> Element:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Iterator
-from xml.etree.ElementTree import Element
+from typing import TYPE_CHECKING
 
 from tests.lab.panos import certificates, references
-from tests.lab.panos.switches import Switches
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from xml.etree.ElementTree import Element
+
+    from tests.lab.panos.switches import Switches
 
 HEADING = "Validation Error:"
 

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Iterator, Optional
+from typing import TYPE_CHECKING, Optional
 from xml.etree.ElementTree import Element
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Way = tuple[Element, ...]  # from the root down to the node
 
