@@ -188,6 +188,11 @@ class Bundle:
         """The intermediates in PEM, the leaf's issuer first; empty when there are none."""
         return "".join(certs.to_pem(each) for each in self.chain)
 
+    @property
+    def roots_pem(self) -> tuple[str, ...]:
+        """The roots in PEM, one by one."""
+        return tuple(certs.to_pem(each) for each in self.roots)
+
     def key_pem(self, passphrase: Optional[bytes] = None) -> bytes:
         """Write the private key as PKCS#8 in PEM, encrypted (PBES2, AES-256-CBC) when a passphrase is given.
 

@@ -112,7 +112,7 @@ def add_push_options(made: argparse.ArgumentParser) -> None:
     push.add_argument("--json", action="store_true", help="one JSON object a target on standard output")
 
 
-def push_options(args: argparse.Namespace, *, command: Sequence[str], activate: bool = True) -> Options:
+def push_options(args: argparse.Namespace, *, command: Sequence[str], stage_only: bool = False) -> Options:
     """Return ``add_push_options``' values as deploy() takes them.
 
     Raises:
@@ -127,7 +127,7 @@ def push_options(args: argparse.Namespace, *, command: Sequence[str], activate: 
         dry_run=args.dry_run,
         force=args.force,
         prune=args.prune,
-        activate=activate,
+        stage_only=stage_only,
         probes=tuple(address.parse(text) for text in args.probe),
         command=tuple(command),
     )
@@ -209,6 +209,19 @@ class Screen:
         if self._drawn:
             self._err.write("\r\033[K")
             self._drawn = False
+
+
+def teller(screen: Screen) -> Callable[[str, str], None]:
+    """Return what shows progress on the screen and keeps it in the log."""
+    import logging
+
+    logger = logging.getLogger(__name__)
+
+    def tell(who: str, what: str) -> None:
+        logger.info("%s: %s", who, what)
+        screen.tell(who, what)
+
+    return tell
 
 
 def report(screen: Screen, results: Sequence[Result], *, as_json: bool, verbose: int = 0) -> int:

@@ -53,14 +53,18 @@ class Result:
 
 @dataclass(frozen=True)
 class Options:
-    """What the user wants of a run; ``command`` is what reconcile runs again."""
+    """What the user wants of a run.
+
+    ``stage_only``: the target does not bring it into use, so there is nothing to verify. ``command`` is what reconcile
+    runs again.
+    """
 
     timeout: float = 900.0
     jobs: int = 100
     dry_run: bool = False
     force: bool = False
     prune: bool = False
-    activate: bool = True
+    stage_only: bool = False
     probes: tuple[Address, ...] = ()
     command: tuple[str, ...] = ()
 
@@ -153,12 +157,14 @@ class _Push:
         self.target.run.tell("looking at what is installed")
         self.inspection = self._persist(lambda: self.target.inspect(self.bundle))
         needs = self.target.needs()
-        self.bundle.check(
+        odd = self.bundle.check(
             names=needs.names,
             key_types=needs.key_types,
             min_rsa_bits=needs.min_rsa_bits,
             common_name=needs.common_name,
         )
+        for remark in odd:
+            self.target.run.warn(remark)
         return self.inspection
 
     def _push(self, turn: int) -> None:
@@ -180,7 +186,7 @@ class _Push:
                 attempt = record.begin(self._attempt())
                 record.end(attempt, UNCHANGED if not record.unfinished() else DONE)
                 self.result.outcome, self.result.message = UNCHANGED, "nothing to do, it is installed"
-                if endpoints and self.options.activate:
+                if endpoints and not self.options.stage_only:
                     self.result.message += " and served by " + ", ".join(map(str, endpoints))
                 return
             attempt = record.begin(self._attempt(inspection.touches))
@@ -208,13 +214,13 @@ class _Push:
         self._persist(lambda: self.target.install(self.bundle))
         record_step("activate")
         self._persist(lambda: self.target.activate(self.bundle))
-        if self.options.activate:
+        if not self.options.stage_only:
             record_step("verify")
             self._persist(lambda: self.target.verify(self.bundle, tuple(endpoints)))
 
     def _succeed(self, record_end: Callable[[str], None], endpoints: Sequence[Address]) -> None:
-        outcome = DONE if self.options.activate else STAGED
-        if self.options.prune and self.options.activate:
+        outcome = STAGED if self.options.stage_only else DONE
+        if self.options.prune and not self.options.stage_only:
             try:
                 self.result.pruned = self._persist(lambda: self.target.prune(self.bundle))
             except Error as e:  # the new certificate is in use: what could not be tidied up is a remark
@@ -224,8 +230,8 @@ class _Push:
         except StateError as e:  # the device is done; only our note of it is missing
             self.target.run.warn(str(e))
         self.result.outcome = outcome
-        self.result.message = "installed" if self.options.activate else "installed in the candidate, not committed"
-        if endpoints and self.options.activate:
+        self.result.message = "in the candidate, not committed" if self.options.stage_only else "installed"
+        if endpoints and not self.options.stage_only:
             self.result.message += ", served by " + ", ".join(map(str, endpoints))
 
     def _take_back(self, error: Error, record_step: Callable[[], None]) -> tuple[bool, Error]:
@@ -268,7 +274,7 @@ class _Push:
         raise lost or AssertionError
 
     def _is_served(self, endpoints: Iterable[Address]) -> bool:
-        return not self.options.activate or all(probe.serves(e, self.bundle.fingerprint) for e in endpoints)
+        return self.options.stage_only or all(probe.serves(e, self.bundle.fingerprint) for e in endpoints)
 
     def _attempt(self, touches: tuple[str, ...] = ()) -> Attempt:
         described = self.bundle.describe()

@@ -50,7 +50,7 @@ class Connection:
     ) -> None:
         self.address = address
         self.timeout = timeout
-        self._context = context
+        self.context = context
         self._max_reply = max_reply
         self._http: Optional[http.client.HTTPSConnection] = None
 
@@ -77,7 +77,7 @@ class Connection:
 
     def _connect(self) -> http.client.HTTPSConnection:
         connection = http.client.HTTPSConnection(
-            self.address.host, self.address.port, timeout=self.timeout, context=self._context
+            self.address.host, self.address.port, timeout=self.timeout, context=self.context
         )
         try:
             connection.connect()
@@ -142,4 +142,5 @@ class Connection:
                 raise ConnectionLostError(f"{self.address} did not end its reply within {self.timeout:g} s")
         if response.length:  # read1() reports the end of the stream as the end of the body
             raise http.client.IncompleteRead(bytes(body), response.length)
+        response.close()  # read1() does not notice the end by itself, and the connection would not be used again
         return bytes(body)

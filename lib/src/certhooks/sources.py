@@ -91,6 +91,19 @@ def from_request(request: Request, *, passphrase: Optional[bytes] = None) -> Bun
     return _load(request.cert_file, request.key_file, None, extra, passphrase)
 
 
+def with_more(bundle: Bundle, path: AnyPath) -> Bundle:
+    """Return the bundle with what a file of further CA certificates adds to its chain and roots.
+
+    Raises:
+        BundleError: the file cannot be used.
+    """
+    from certhooks import certificate
+
+    name = os.fspath(path)
+    more = certificate.read(read(path), name)
+    return Bundle.from_parts(bundle.key, (bundle.leaf, *bundle.chain, *bundle.roots, *more))
+
+
 def from_location(
     common_name: str, cert_dir: AnyPath, key_dir: AnyPath, *, passphrase: Optional[bytes] = None
 ) -> Bundle:

@@ -82,7 +82,8 @@ class Run:
 class Target(ABC):
     """One place for one certificate on one device.
 
-    ``name`` is the journal's key (stable over renewals), ``device`` the lock's, ``label`` what people call it. Every method may be called again after
+    ``name`` is the journal's key (stable over renewals), ``device`` the lock's, ``label`` what people call it.
+    Every method may be called again after
     a ConnectionLostError, and must then go on from whatever it finds.
     """
 

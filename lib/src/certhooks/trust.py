@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Callable, Optional
 
 from certhooks import probe
 from certhooks.errors import UnreachableError, UsageError
@@ -32,41 +32,38 @@ class Trust:
     cafile: Optional[Path] = None
     pin: Optional[str] = None
 
-    def context(self, also: Iterable[str] = ()) -> ssl.SSLContext:
-        """Return one verifying context for all devices; ``also`` are PEMs of the new certificate's own roots.
+    def contexts(self, roots: Iterable[str] = (), leaf: str = "") -> Callable[[Address], ssl.SSLContext]:
+        """Return what gives each device its verifying context: one for all, or with a pin one each.
 
-        Raises:
+        The device may serve the new certificate before the run is over, so that the new certificate's own ``roots``
+        (PEM) are trusted too, and with a pin the new ``leaf`` (PEM).
+
+        Raises (also the returned function):
             UsageError: a CA file cannot be read.
+            UnreachableError: with a pin, no answer or another certificate than the pinned one.
         """
+        if self.pin:
+            return lambda address: self._pinned(address, leaf)
+        shared = self._verifying(roots)
+        return lambda _address: shared
+
+    def _verifying(self, roots: Iterable[str]) -> ssl.SSLContext:
         context = ssl.create_default_context()
         # Python 3.13 asks for RFC 5280's form to the letter, which the factory certificates of devices lack.
         # Chain, dates and name are verified all the same.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        if IPA_CA.is_file():
-            _load(context, IPA_CA)
-        if self.cafile:
-            _load(context, self.cafile)
-        for pem in also:
+        for file in (IPA_CA if IPA_CA.is_file() else None, self.cafile):
+            if file:
+                _load(context, file)
+        for pem in roots:
             context.load_verify_locations(cadata=pem)
         return context
 
-    def context_for(self, address: Address, also: Iterable[str] = (), *, timeout: float = 10.0) -> ssl.SSLContext:
-        """Return the context for one device: the shared kind, or one that accepts the pinned certificate alone.
-
-        The pinned certificate is fetched by a bare handshake in which nothing is sent, compared, and then made
-        the only anchor of the connection that carries data. ``also`` are PEMs that will be served later in the
-        run (the new leaf), and are as good as the pin.
-
-        Raises:
-            UnreachableError: no answer, or another certificate than the pinned one.
-        """
-        if self.pin is None:
-            return self.context(also)
-        wanted = fingerprint(self.pin)
-        served = probe.first(address, timeout=timeout)
-        also = tuple(also)
-        accepted = {wanted, *(probe.fingerprint(ssl.PEM_cert_to_DER_cert(pem)) for pem in also)}
-        if served.fingerprint not in accepted:
+    def _pinned(self, address: Address, leaf: str) -> ssl.SSLContext:
+        """Fetch what is served by a bare handshake that sends nothing, compare it, and trust exactly that."""
+        served = probe.first(address)
+        new = ssl.PEM_cert_to_DER_cert(leaf) if leaf else b""
+        if served.fingerprint != fingerprint(self.pin or "") and served.der != new:
             raise UnreachableError(
                 f"{address} serves another certificate than the pinned one: sha256:{served.fingerprint}",
                 hint="compare it with the device's console; if it is right, give it to --pin",
@@ -74,8 +71,8 @@ class Trust:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False  # the certificate itself is known: its names prove nothing more
         context.verify_flags |= ssl.VerifyFlags(ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME)
-        for pem in (ssl.DER_cert_to_PEM_cert(served.der), *also):
-            context.load_verify_locations(cadata=pem)
+        for der in filter(None, (served.der, new)):
+            context.load_verify_locations(cadata=der)
         return context
 
 

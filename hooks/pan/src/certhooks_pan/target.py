@@ -57,6 +57,12 @@ class Wish:
         return f"{self.name}_{bundle.not_before:%Y}" if self.year else self.name
 
 
+def journal_name(address: Address, wish: Wish) -> str:
+    """Return the journal's key for a certificate on a device: the same for every renewal."""
+    where = "" if wish.where == _SHARED else f" ({wish.where})"
+    return f"pan {address} {wish.name}{where}"
+
+
 class PanTarget(Target):
     """One device; ``inspect()`` first, everything else acts on what it found.
 
@@ -65,8 +71,7 @@ class PanTarget(Target):
     """
 
     def __init__(self, address: Address, client: Client, wish: Wish, *, admin: Optional[str] = None) -> None:
-        where = "" if str(wish.where) == "shared" else f" ({wish.where})"
-        self.name = f"pan {address} {wish.name}{where}"
+        self.name = journal_name(address, wish)
         self.device = f"pan {address}"
         self.label = str(address)
         self._address = address
@@ -442,7 +447,7 @@ class PanTarget(Target):
                 return
             if patience.remaining() <= pause:
                 raise UploadRefusedError(
-                    f"{self._address} is passive and its active peer has not brought it: would {'; '.join(lacking)}",
+                    f"{self._address} is passive, its active peer has not brought it: would {'; '.join(lacking)}",
                     hint="give the active unit in the same call; show high-availability state tells which it is",
                 )
             patience.pause(pause)

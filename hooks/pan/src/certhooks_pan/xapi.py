@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from certhooks_pan.panrc import Credentials
 
 _ABSENT = "7"
+_OVERRIDDEN = ("_PanXapi__api_request", "_PanXapi__set_response", "_PanXapi__clear_response")
 _GATEWAY_ERRORS = {502, 503, 504}
 _READABLE = {200, 400, 403}  # the statuses whose body is a reply (pan-os-ansible's httpapi plugin)
 _RIGHTS = "the role needs the XML API rights Configuration, Operational Requests, Commit and Import"
@@ -184,6 +185,10 @@ class _Xapi(pan.xapi.PanXapi):  # type: ignore[misc]  # pan-python has no type i
     """PanXapi with its transport method replaced; what it reads of ``.panrc`` files by itself is kept out by a tag."""
 
     def __init__(self, connection: Connection, credentials: Credentials) -> None:
+        if not all(hasattr(pan.xapi.PanXapi, name) for name in _OVERRIDDEN):
+            raise UsageError(
+                f"pan-python {pan.__version__} is not one that this command knows", hint="install pan-python 0.26"
+            )
         key = credentials.api_key.reveal() if credentials.api_key else None
         password = credentials.password.reveal() if credentials.password else None
         try:
@@ -193,6 +198,7 @@ class _Xapi(pan.xapi.PanXapi):  # type: ignore[misc]  # pan-python has no type i
                 api_key=key,
                 api_username=credentials.username if password else None,
                 api_password=password,
+                ssl_context=connection.context,  # unused, and verifying should a new pan-python not ask us
             )
         except (pan.xapi.PanXapiError, OSError, ValueError) as e:
             raise UsageError(f"pan-python cannot be set up: {redact(str(e))}") from None
@@ -219,7 +225,7 @@ class _Xapi(pan.xapi.PanXapi):  # type: ignore[misc]  # pan-python has no type i
         if not self._PanXapi__set_response(reply):
             raise pan.xapi.PanXapiError(self.status_detail)
 
-    def _PanXapi__api_request(self, query: dict[str, str]) -> _Response:  # noqa: N802  pan-python's own name for it
+    def _PanXapi__api_request(self, query: dict[str, str], **_: Any) -> _Response:  # noqa: N802  pan-python's own name for it
         form = {name: value for name, value in query.items() if name != "key"}
         return self._post(urlencode(form).encode(), "application/x-www-form-urlencoded")
 
@@ -245,6 +251,7 @@ class _Response:
 
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
+        self.pan_body = reply.body  # where 0.26 looks; 0.17 calls read()
 
     def read(self) -> bytes:
         return self._reply.body
