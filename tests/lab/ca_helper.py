@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
 ISSUED, WAIT, REJECTED, UNREACHABLE, UNCONFIGURED, WAIT_SECONDS, NOT_SUPPORTED = range(7)
+OPERATIONS = {
+    "IDENTIFY": "identify",
+    "GET-NEW-REQUEST-REQUIREMENTS": "requirements",
+    "GET-RENEW-REQUEST-REQUIREMENTS": "requirements",
+    "GET-SUPPORTED-TEMPLATES": "profiles",
+}
 EXIT = {"reject": REJECTED, "unreachable": UNREACHABLE, "unconfigured": UNCONFIGURED, "crash": 9}
 DEFAULTS: dict[str, Any] = {
     "answer": "issue",  # issue, wait, poll, garbage, or a key of EXIT
@@ -35,6 +41,11 @@ DEFAULTS: dict[str, Any] = {
     "intermediate": True,  # issue from the intermediate, and send it along
     "format": "json",  # or pem: leaf and chain, one after the other
     "ca_key": "EC",  # or RSA
+    # What it says of itself. certmonger submits a request again when one of these arrives while it is under way
+    # (seen with 0.79.17), so by default they are "not supported" and a request is one SUBMIT.
+    "identify": None,  # text for getcert list-cas -v
+    "requirements": None,  # names of CERTMONGER_REQ_* variables, one a line
+    "profiles": None,  # profile names, one a line
     "sign_for": "",  # a public key (PEM) to certify in place of the request's: a CA that answers wrongly
 }
 
@@ -81,6 +92,11 @@ class HelperCa:
         """Return what was asked so far: the CERTMONGER_* environment of each SUBMIT and POLL."""
         log = self.folder / "calls.jsonl"
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+    def policy(self) -> dict[str, Any]:
+        """Return what holds now, answers for the next requests left aside."""
+        with self._policy() as current:
+            return dict(current)
 
     def take(self, call: dict[str, str]) -> dict[str, Any]:
         """Note a request and return the policy that holds for it."""
@@ -214,12 +230,11 @@ def main() -> int:
         code, text = NOT_SUPPORTED, ""
         if operation in {"SUBMIT", "POLL"}:
             code, text = _submit(ca)
-        elif operation == "IDENTIFY":
-            code, text = ISSUED, "certhooks lab CA\n"
         elif operation == "FETCH-ROOTS":
             code, text = ISSUED, f"lab root\n{ca.root}"
-        elif operation.startswith("GET-"):
-            code = ISSUED
+        elif operation in OPERATIONS:
+            said = ca.policy()[OPERATIONS[operation]]
+            code, text = (NOT_SUPPORTED, "") if said is None else (ISSUED, said)
     except Exception as error:  # noqa: BLE001 - a traceback would reach certmonger as NEED_GUIDANCE without a word
         code, text = REJECTED, f"ca_helper: {type(error).__name__}: {error}\n"
     sys.stdout.write(text)
