@@ -224,6 +224,13 @@ def teller(screen: Screen) -> Callable[[str, str], None]:
     return tell
 
 
+def log_error(error: Error, *, who: str = "") -> None:
+    """Keep an error in the log that the command has shown itself."""
+    import logging
+
+    logging.getLogger(__name__).error("%s: %s", who, error)
+
+
 def report(screen: Screen, results: Sequence[Result], *, as_json: bool, verbose: int = 0) -> int:
     """Print a result a target and return the exit code: the first failure's, or 0."""
     import logging

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Optional
 
-from certhooks import address, cli
+from certhooks import address, cli, enrol
 from certhooks.errors import BundleError, CertmongerError, Error, UnreachableError, UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from certhooks_pan.target import PanTarget, Wish
 
 PROG = "pan_instcert"
-CERT_DIR, KEY_DIR = Path("/etc/ssl/certs"), Path("/etc/ssl/private")
+
 _EXAMPLES = """\
   pan_instcert -c gp.example.com -Y -p GP_PORTAL -s GP_GATEWAY fw01.example.com
       what certmonger tracks, to a firewall, bound to two SSL/TLS service profiles
@@ -50,8 +50,12 @@ def parser() -> argparse.ArgumentParser:
     source.add_argument(
         "-b", "--blind", action="store_true", help="take the files as they are, without asking certmonger"
     )
-    source.add_argument("-C", "--cert-dir", type=Path, metavar="DIR", help=f"directory or file (default {CERT_DIR})")
-    source.add_argument("-K", "--key-dir", type=Path, metavar="DIR", help=f"directory or file (default {KEY_DIR})")
+    source.add_argument(
+        "-C", "--cert-dir", type=Path, metavar="DIR", help=f"directory or file (default {enrol.CERT_DIR})"
+    )
+    source.add_argument(
+        "-K", "--key-dir", type=Path, metavar="DIR", help=f"directory or file (default {enrol.KEY_DIR})"
+    )
     source.add_argument(
         "--pkcs12", type=Path, metavar="FILE", help="take key, certificate and chain from PKCS#12 (as -b)"
     )
@@ -96,7 +100,7 @@ def add_device_options(made: argparse.ArgumentParser) -> None:
     device.add_argument("--trust-root", action="store_true", help="import the chain's root too and mark it as trusted")
 
 
-def wish(args: argparse.Namespace) -> Wish:
+def wish(args: argparse.Namespace, prog: str = PROG) -> Wish:
     """Return what the options ask for, checked as far as that is possible without a device.
 
     Raises:
@@ -107,7 +111,7 @@ def wish(args: argparse.Namespace) -> Wish:
     from certhooks_pan.target import Wish
 
     if not args.common_name:
-        raise UsageError("-c is missing: the common name of the certificate", hint=f"{PROG} --help")
+        raise UsageError("-c is missing: the common name of the certificate", hint=f"{prog} --help")
     common_name = address.common_name(args.common_name)
     name = args.name if args.name is not None else common_name
     names.certificate(name + "_2000" * args.year)
@@ -160,7 +164,7 @@ def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
         _note(books, wanted, addresses, e, options.command)
         raise
     contexts = trusted.contexts(bundle.roots_pem, bundle.leaf_pem)
-    targets = [_target(each, wanted, credentials, contexts) for each in addresses]
+    targets = [target(each, wanted, credentials, contexts) for each in addresses]
     results = deploy.Deployment(bundle, books, options, cli.teller(screen)).run(targets)
     return cli.report(screen, results, as_json=args.json, verbose=args.verbose)
 
@@ -179,7 +183,7 @@ def _bundle(args: argparse.Namespace, screen: cli.Screen) -> Bundle:
     if args.pkcs12:
         bundle = sources.from_pkcs12(args.pkcs12, passphrase)
     else:
-        cert_dir, key_dir = args.cert_dir or CERT_DIR, args.key_dir or KEY_DIR
+        cert_dir, key_dir = args.cert_dir or enrol.CERT_DIR, args.key_dir or enrol.KEY_DIR
         if args.blind:
             bundle = sources.from_location(common_name, cert_dir, key_dir, passphrase=passphrase)
         else:
@@ -233,9 +237,10 @@ def _passphrase(path: Optional[Path]) -> Optional[bytes]:
     return Secret(lines[0]).reveal().encode() if lines else b""
 
 
-def _target(
+def target(
     where: Address, wanted: Wish, credentials: Credentials, contexts: Callable[[Address], SSLContext]
 ) -> PanTarget:
+    """Return one device as a target."""
     from certhooks_pan.target import PanTarget
     from certhooks_pan.xapi import Client
 
@@ -252,3 +257,7 @@ def _note(books: Journal, wanted: Wish, addresses: list[Address], error: Error, 
         record = books.record(journal_name(each, wanted))
         attempt = record.begin(Attempt(fingerprint="", command=list(command)))
         record.end(attempt, UNDONE, error.exit_code, str(error))
+
+
+if __name__ == "__main__":
+    entry()

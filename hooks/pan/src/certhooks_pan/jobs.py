@@ -66,7 +66,7 @@ def when_free(ask: Callable[[], _T], run: Run) -> _T:
     for pause in growing(0.5, 10.0):
         try:
             return ask()
-        except RefusedError as e:  # noqa: PERF203  seconds pass between two turns
+        except RefusedError as e:
             if not e.busy:
                 raise
             run.tell(f"waiting: {e}")

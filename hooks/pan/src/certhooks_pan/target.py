@@ -97,26 +97,35 @@ class PanTarget(Target):
             common_name=True,
         )
 
+    def survey(self) -> state.Kind:
+        """Look whether the device is the right kind and has what the wish names; no bundle is needed for that.
+
+        Raises:
+            UsageError, BadNameError: what does not fit.
+        """
+        kind = self._kind = self._kind or state.kind(self._client)
+        wish = self._wish
+        wish.where.check(panorama=kind.panorama)
+        if wish.push and not kind.panorama:
+            raise UsageError(f"{self._address} is a firewall: --push is Panorama's")
+        names.certificate(wish.name + "_2000" * wish.year, self._limit)
+        self._base = wish.where.base(panorama=kind.panorama)
+        if wish.where.pushed and self._client.get(wish.where.owner()) is None:
+            raise BadNameError(f"no {wish.where} on {self._address}", hint="an import would create it: check the name")
+        self._before = state.candidate(self._client, self._base, roots=wish.trust_root)
+        self._refuse_missing_profiles()
+        return kind
+
     def inspect(self, bundle: Bundle) -> Inspection:
         """Compare the running configuration with what is wanted, and refuse what cannot work before anything is sent.
 
         Raises:
             UsageError, BadNameError, ActivationError: see there.
         """
+        kind = self.survey()
         wish, client = self._wish, self._client
-        kind = self._kind = self._kind or state.kind(client)
-        wish.where.check(panorama=kind.panorama)
-        if wish.push and not kind.panorama:
-            raise UsageError(f"{self._address} is a firewall: --push is Panorama's")
-        self._name = names.certificate(
-            wish.certificate_name(bundle), names.PANORAMA if kind.panorama else names.FIREWALL
-        )
-        self._base = wish.where.base(panorama=kind.panorama)
-        if wish.where.pushed and client.get(wish.where.owner()) is None:
-            raise BadNameError(f"no {wish.where} on {self._address}", hint="an import would create it: check the name")
+        self._name = names.certificate(wish.certificate_name(bundle), self._limit)
         running = state.running(client, self._base, roots=wish.trust_root)
-        self._before = state.candidate(client, self._base, roots=wish.trust_root)
-        self._refuse_missing_profiles()
         self._manages = self._serves_management(running)
         self._cas = self._name_cas(bundle)
         changes = self._changes(bundle, running)
@@ -234,6 +243,10 @@ class PanTarget(Target):
         self._client.close()
 
     @property
+    def _limit(self) -> int:
+        return names.PANORAMA if self._kind and self._kind.panorama else names.FIREWALL
+
+    @property
     def _passive(self) -> bool:
         return self._kind is not None and self._kind.passive
 
@@ -255,7 +268,6 @@ class PanTarget(Target):
 
     def _name_cas(self, bundle: Bundle) -> dict[str, Certificate]:
         """Name the CA certificates that the device is to hold: as it calls them already, or after themselves."""
-        limit = names.PANORAMA if self._kind and self._kind.panorama else names.FIREWALL
         held = [self._before]
         if self._wish.where.vsys and (bundle.chain or self._wish.trust_root):  # a vsys sees what is shared
             held.append(state.candidate(self._client, replace(self._wish.where, vsys=None).base(panorama=False)))
@@ -263,7 +275,7 @@ class PanTarget(Target):
         def named(ca: Certificate) -> str:
             fingerprint = ca.fingerprint(hashes.SHA256()).hex()
             known = next((name for config in held if (name := config.name_of(fingerprint))), None)
-            return known or names.ca(certs.label(ca), fingerprint, limit)
+            return known or names.ca(certs.label(ca), fingerprint, self._limit)
 
         roots = bundle.roots if self._wish.trust_root else ()
         self._roots = tuple(named(ca) for ca in roots)
@@ -322,7 +334,7 @@ class PanTarget(Target):
     def _material(self, bundle: Bundle) -> tuple[str, bytes, Secret]:
         """Return format, bytes and passphrase of the pair: the leaf alone, which every version takes.
 
-        The passphrase has letters and digits only (others break the device's XML) and 30 of them (at most 31 are taken).
+        The passphrase is 30 letters and digits: others break the device's XML, and 31 may be the longest it takes.
         """
         passphrase = Secret(random.token_hex(15))
         word = passphrase.reveal().encode()

@@ -1,0 +1,132 @@
+"""``pan_getcert``: have certmonger request a certificate from FreeIPA and keep it installed on a Palo Alto device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, Optional
+
+from certhooks import address, cli, enrol
+from certhooks.errors import UnreachableError
+from certhooks_pan import instcert
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from certhooks.address import Address
+    from certhooks.deadline import Deadline
+    from certhooks_pan.target import Wish
+
+PROG = "pan_getcert"
+_EXAMPLES = """\
+  pan_getcert -c gp.example.com -Y -p GP_PORTAL -s GP_GATEWAY fw01.example.com
+      request HTTP/gp.example.com, install it on fw01, and so again at each renewal
+  pan_getcert -v -c fw01.example.com -p MGMT --cafile device-ca.pem fw01.example.com
+      the certificate of the management interface itself
+  pan_getcert -c gp.example.com -G EC -b 256 -T gpProfile -p GP_PORTAL fw01.example.com
+      with another kind of key and another certificate profile of FreeIPA
+"""
+_PASSED_ON = (
+    ("vsys", None),
+    ("template", None),
+    ("template_stack", None),
+    ("cafile", None),
+    ("pin", None),
+    ("state_dir", None),
+    ("log_file", None),
+    ("commit", "partial"),
+    ("format", "pem"),
+    ("timeout", 900.0),
+    ("probe", None),
+)
+_FLAGS_PASSED_ON = ("push", "trust_root", "prune", "force")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser; its short options are those of the bash script of the same name."""
+    made = cli.parser(
+        PROG,
+        "Requests a certificate from FreeIPA through certmonger, waits until it is issued and installed, and leaves "
+        "certmonger to renew it and pan_instcert to install every renewal.",
+        usage="pan_getcert [-hv] -c CERT_CN [-n CERT_NAME] [-Y] [-k KEYFILE|EXT] [-S SERVICE] [-T CERT_PROFILE]\n"
+        "                   [-G TYPE] [-b BITS] [-p PROFILE] [-s PROFILE] [options] FQDN[:PORT]",
+        examples=_EXAMPLES,
+    )
+    made.add_argument("device", nargs="?", metavar="FQDN", help="management address of the firewall or Panorama")
+    instcert.add_names(made)
+    enrol.add_options(made)
+    instcert.add_device_options(made)
+    cli.add_push_options(made)
+    return made
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command and return its exit code."""
+    return cli.run(PROG, _enrol, parser, argv)
+
+
+def entry() -> None:
+    """Run as the installed script."""
+    cli.entry(main)
+
+
+def post_save(args: argparse.Namespace, certificate: enrol.Wanted, device: Address) -> str:
+    """Return the install command, quoted as certmonger reads it."""
+    from certhooks.postsave import quote
+
+    argv = [*enrol.installer("pan_instcert", "certhooks_pan.instcert"), "-c", certificate.common_name]
+    key_file = args.key_file and str(Path(args.key_file).absolute() if Path(args.key_file).exists() else args.key_file)
+    for option, value in (("-n", args.name), ("-k", key_file), ("-p", args.primary), ("-s", args.secondary)):
+        argv += [option, value] if value is not None else []
+    if not certificate.usual_place:
+        argv += ["-C", str(certificate.cert_file), "-K", str(certificate.key_file)]
+    argv += enrol.words(args, _PASSED_ON, _FLAGS_PASSED_ON)
+    return quote([*argv, *["-Y"] * args.year, *["-v"] * bool(args.verbose), str(device)])
+
+
+def _enrol(args: argparse.Namespace, screen: cli.Screen) -> int:
+    from certhooks import journal
+    from certhooks.certmonger import Certmonger
+    from certhooks.deadline import Deadline
+    from certhooks_pan.target import journal_name
+
+    wanted = instcert.wish(args, PROG)
+    certificate = enrol.wanted(args)
+    if not args.device:
+        raise UnreachableError("no device given", hint=f"{PROG} -c {certificate.common_name} fw01.example.com")
+    device = address.parse(args.device)
+    deadline = Deadline(args.timeout)
+    books = journal.Journal(args.state_dir or journal.DEFAULT)
+    with Certmonger.open() as certmonger:
+        _precheck(args, device, wanted, cli.teller(screen), deadline)
+        enrolment = enrol.Enrolment(
+            certificate,
+            post_save(args, certificate, device),
+            journal_name(device, wanted),
+            str(device),
+            books,
+            deadline,
+            screen,
+        )
+        return enrolment.run(certmonger, dry_run=args.dry_run)
+
+
+def _precheck(
+    args: argparse.Namespace, device: Address, wanted: Wish, tell: Callable[[str, str], None], deadline: Deadline
+) -> None:
+    """Ask the device whether the install could work, before a certificate is requested for it."""
+    from certhooks.target import Run
+    from certhooks_pan import panrc
+
+    credentials = panrc.read(panrc.locate(args.key_file))
+    target = instcert.target(device, wanted, credentials, cli.trust(args).contexts())
+    target.run = Run(deadline, lambda text: tell(str(device), text))
+    try:
+        kind = target.survey()
+        tell(str(device), f"{kind.model} with PAN-OS {kind.version}, ready for the certificate")
+    finally:
+        target.close()
+
+
+if __name__ == "__main__":
+    entry()
