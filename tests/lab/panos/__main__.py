@@ -1,0 +1,193 @@
+"""``python -m tests.lab.panos``: a firewall or a Panorama to try the commands on, without having one."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Optional, Sequence
+
+from tests.lab.panos import SUPERUSER, Firewall, Outcome, Panorama, Restart, Switches, custom_role
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m tests.lab.panos",
+        description="Emulate a PAN-OS firewall or a Panorama on loopback, until SIGTERM or Ctrl-C.",
+    )
+    made.add_argument(
+        "--panorama", action="store_true", help="a Panorama, with template T and stack S over one firewall"
+    )
+    made.add_argument("--hostname", help="host name (default: fw01.example.test or panorama.example.test)")
+    made.add_argument("--address", default="127.0.0.1", help="loopback address to listen on (default: %(default)s)")
+    made.add_argument("--port", type=int, default=0, help="management port (default: a free one)")
+    made.add_argument("--out", type=Path, default=Path("panos-lab"), metavar="DIR",
+                      help="where ca.pem, .panrc, and a new certificate with its key are written (default: %(default)s)")  # fmt: skip
+    made.add_argument("--cert", type=Path, help="PEM certificate (chain) that the factory put in; made unless given")
+    made.add_argument("--key", type=Path, help="its private key")
+    made.add_argument("--admin", default="certhooks", help="administrator's name (default: %(default)s)")
+    made.add_argument("--superuser", action="store_true", help="the administrator is a superuser, not a custom role")
+    made.add_argument(
+        "--profile",
+        action="append",
+        metavar="NAME",
+        help="an SSL/TLS service profile; may be repeated (default: GP_PORTAL)",
+    )
+    made.add_argument("--management-profile", metavar="NAME", help="the profile that the management interface uses")
+    made.add_argument(
+        "--portal",
+        action="append",
+        default=[],
+        metavar="PROFILE[:PORT]",
+        help="a GlobalProtect port that serves a profile's certificate; may be repeated",
+    )
+    made.add_argument(
+        "--commit-seconds", type=float, default=3.0, help="how long a commit takes (default: %(default)s)"
+    )
+    made.add_argument(
+        "--restart-seconds",
+        type=float,
+        default=3.0,
+        help="how long the web server is away after its certificate changed (default: %(default)s)",
+    )
+    made.add_argument("--commit-fails", metavar="LINE", help="every commit fails with this line")
+    made.add_argument("--commit-warns", metavar="LINE", help="every commit ends with this warning")
+    made.add_argument("--commit-never-ends", action="store_true", help="commits stay at 99 per cent")
+    made.add_argument("--pending", metavar="ADMIN", help="another administrator with a change that is not committed")
+    made.add_argument(
+        "--switch",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="one of the switches for what nobody knows of PAN-OS; may be repeated",
+    )
+    made.add_argument("--list-switches", action="store_true", help="describe the switches and exit")
+    made.add_argument(
+        "--ready", type=Path, metavar="FILE", help="write what is served to this file, as JSON, once it is"
+    )
+    return made
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Serve until told to stop; 1 for a command line that makes no sense."""
+    made = parser()
+    args = made.parse_args(argv)
+    if args.list_switches:
+        print(Switches.__doc__)
+        return 0
+    try:
+        device, firewall = _build(args)
+    except (ValueError, OSError) as error:
+        print(f"panos: error: {error}", file=sys.stderr)
+        return 1
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(device)
+        if firewall is not None and firewall is not device:
+            stack.enter_context(firewall)
+        facts = _write(args, device, firewall)
+        for name, value in facts.items():
+            print(f"{name}: {value}", flush=True)
+        if args.ready:
+            fresh = args.ready.with_name(args.ready.name + ".new")
+            fresh.write_text(json.dumps(facts), encoding="utf-8")
+            fresh.replace(args.ready)
+        while not stop.wait(0.5):
+            device.tick()
+    print("stopped", flush=True)
+    return 0
+
+
+def _build(args: argparse.Namespace) -> tuple[Any, Optional[Firewall]]:
+    more: dict[str, Any] = {"address": args.address, "port": args.port, "commit_seconds": args.commit_seconds}
+    more["switches"] = _switches(args.switch)
+    if bool(args.cert) != bool(args.key):
+        raise ValueError("--cert and --key belong together")
+    if args.cert:
+        more["tls"] = (args.cert.read_bytes(), args.key.read_bytes())
+    kind = Panorama if args.panorama else Firewall
+    if args.hostname:
+        more["hostname"] = args.hostname
+    device: Any = kind(**more)
+    device.restart = Restart(refuse=args.restart_seconds / 2, bad_gateway=args.restart_seconds / 2)
+    fail = ("Validation Error:", " " + args.commit_fails) if args.commit_fails else ()
+    warn = (args.commit_warns,) if args.commit_warns else ()
+    device.commit_outcome = Outcome(fail=fail, warnings=warn, never_ends=args.commit_never_ends)
+    device.add_admin(args.admin, role=SUPERUSER if args.superuser else custom_role())
+    profiles = args.profile or ["GP_PORTAL"]
+    if args.management_profile and args.management_profile not in profiles:
+        profiles.append(args.management_profile)
+    for profile in profiles:
+        device.add_profile(profile, certificate=f"{profile}_old"[:31])
+    if args.management_profile:
+        device.use_for_management(args.management_profile)
+    if args.pending:
+        device.add_admin(args.pending)
+        device.edit_as(
+            args.pending, "/config/shared/address", "<entry name='half-done'><fqdn>a.example.test</fqdn></entry>"
+        )
+    firewall = device if isinstance(device, Firewall) else None
+    if firewall is None:
+        firewall = Firewall(ca=device.ca, address=args.address)
+        device.attach(firewall)
+        device.add_template("T")
+        for profile in profiles:
+            device.add_profile(profile, certificate=f"{profile}_old"[:31], below=device.template_path("T"))
+        device.add_stack("S", templates=["T"], devices=[firewall.serial])
+    for portal in args.portal:
+        profile, _, port = portal.partition(":")
+        firewall.add_portal(profile, name=f"gp-{profile}", port=int(port or 0))
+    return device, firewall
+
+
+def _switches(given: Sequence[str]) -> Switches:
+    switches = Switches()
+    for each in given:
+        name, _, value = each.partition("=")
+        old = getattr(switches, name.replace("-", "_"), None)
+        if old is None or callable(old):
+            raise ValueError(f"no switch is called {name}; see --list-switches")
+        if isinstance(old, bool):
+            setattr(switches, name.replace("-", "_"), value.lower() in ("1", "yes", "true", "on"))
+        else:
+            setattr(switches, name.replace("-", "_"), type(old)(value))
+    return switches
+
+
+def _write(args: argparse.Namespace, device: Any, firewall: Optional[Firewall]) -> dict[str, Any]:
+    args.out.mkdir(mode=0o700, parents=True, exist_ok=True)
+    ca, panrc = args.out / "ca.pem", args.out / ".panrc"
+    ca.write_bytes(device.ca_pem)
+    secret = device.admins[args.admin].key
+    _private(panrc, f"hostname={args.address}\nport={device.port}\napi_key={secret}\n".encode())
+    made = device.ca.issue([device.hostname, "localhost", args.address], key_type="rsa")
+    (args.out / "new.pem").write_bytes(made.fullchain_pem)
+    _private(args.out / "new.key", made.key_pem)
+    facts = {
+        "device": f"{device.model} {device.hostname}", "url": f"https://{args.address}:{device.port}/api/",
+        "port": device.port, "ca": str(ca), "panrc": str(panrc), "certificate": str(args.out / "new.pem"),
+        "key": str(args.out / "new.key"), "pid": os.getpid(),
+    }  # fmt: skip
+    if firewall is not None:
+        facts["portals"] = {portal.name: portal.port for portal in firewall.portals}
+        if firewall is not device:
+            facts["firewall"] = firewall.serial
+    return facts
+
+
+def _private(path: Path, data: bytes) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(data)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
