@@ -193,16 +193,20 @@ class Certmonger:
         ``tell`` gets a line at each change of state. With ``monitoring``, wait for the post-save command too (never
         from within that command). A refused renewal is settled: see ``Request.check``.
         """
-        told = None
-        for pause in growing(0.05, 1.0):
-            request = self.refresh(request)
-            if request.describe() != told:
-                told = request.describe()
-                tell(told)
-            if request.failed or (request.settled and (request.monitoring or not monitoring)):
-                return request
-            deadline.pause(pause, f"certmonger's work on {request.nickname} ({told})")
-        raise AssertionError  # growing() never ends
+        told, usual = None, self._timeout
+        try:
+            for pause in growing(0.05, 1.0):
+                self._timeout = min(usual, max(deadline.remaining(), 0.1))
+                request = self.refresh(request)
+                if request.describe() != told:
+                    told = request.describe()
+                    tell(told)
+                if request.failed or (request.settled and (request.monitoring or not monitoring)):
+                    break
+                deadline.pause(pause, f"certmonger's work on {request.nickname} ({told})")
+        finally:
+            self._timeout = usual
+        return request
 
     def _get(self, path: Any) -> Request:
         interface = "org.freedesktop.DBus.Properties"

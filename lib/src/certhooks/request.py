@@ -153,7 +153,8 @@ class Request:
 
     def describe(self) -> str:
         """Return the state in words for a progress line."""
-        words = _WORDS.get(self.status, self.status)
+        usual = "starting" if self.status.startswith("NEWLY_ADDED") else self.status
+        words = _WORDS.get(self.status, usual)
         words = "not renewed" if self.renewal_failed else words
         return f"{words}: {self.ca_error}" if self.ca_error else words
 
