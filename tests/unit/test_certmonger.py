@@ -48,10 +48,11 @@ class Bus:
 
     def __init__(self, **answers: Any) -> None:
         self.answers = answers
+        self.timeouts: list[float] = []
 
     def send_and_get_reply(self, message: Any, *, timeout: float) -> Any:
         """Return the chosen answer."""
-        assert timeout > 0
+        self.timeouts.append(timeout)
         message.header.serial = 1
         fields = {name.name: value for name, value in message.header.fields.items()}
         answer = self.answers[fields["member"]]
@@ -328,6 +329,9 @@ def test_waiting_ends_with_the_deadline() -> None:
     with pytest.raises(DeadlineError, match=r"n1 \(the CA is working on it\)"):
         certmonger.wait(request(), deadline, lambda _text: None)
     assert deadline.remaining() == 0
+    assert min(certmonger._connection.timeouts) < 1, "a call late in the wait has no more than what is left"
+    certmonger.refresh(request())
+    assert certmonger._connection.timeouts[-1] == 10
 
 
 @pytest.mark.parametrize("status", FAILED)
