@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _UNREADABLE = (
     ValueError,
+    KeyError,  # cryptography before 42 meets a string type that it does not know
+    TypeError,  # a string type that does not suit its attribute
     UnsupportedAlgorithm,
     x509.InvalidVersion,
     x509.DuplicateExtension,

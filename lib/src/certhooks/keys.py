@@ -22,9 +22,9 @@ if TYPE_CHECKING:
         dsa.DSAPrivateKey,
     ]
 
-# OpenSSL 3 proves the primes of an RSA key each time one is loaded: 50 ms for 2048 bits, 310 ms for 4096. The key
-# is its owner's, made by certmonger or an ACME client, so that a signature which the certificate accepts (``prove``,
-# 1 ms) says what is to be known. The switch came with cryptography 39; before it a load costs what it costs.
+# OpenSSL 3 tests the primes of an RSA key each time one is loaded: 50 ms for 2048 bits, 310 ms for 4096. The key is its
+# owner's, made by certmonger or an ACME client; that its numbers agree and that the certificate accepts its signature
+# (``prove``, 1 ms) says what is to be known. The switch came with cryptography 39; before it a load takes its time.
 _SWITCH_SINCE = 39
 _OPTIONS: dict[str, Any] = (
     {"unsafe_skip_rsa_key_validation": True} if int(cryptography.__version__.split(".")[0]) >= _SWITCH_SINCE else {}
@@ -87,6 +87,7 @@ def prove(key: PrivateKey, public: object, source: str) -> None:
     message, digest = b"certhooks", hashes.SHA256()
     try:
         if isinstance(key, rsa.RSAPrivateKey):
+            _check_rsa(key.private_numbers())
             signature = key.sign(message, padding.PKCS1v15(), digest)
         elif isinstance(key, ec.EllipticCurvePrivateKey):
             signature = key.sign(message, ec.ECDSA(digest))
@@ -95,11 +96,25 @@ def prove(key: PrivateKey, public: object, source: str) -> None:
         else:
             signature = key.sign(message)
         verify(public, signature, message, digest)
-    except (InvalidSignature, InternalError, ValueError):
+    except (InvalidSignature, InternalError, ValueError, ArithmeticError):
         raise BundleError(
             f"{source}: the private key does not work with its certificate",
             hint="check it with: openssl pkey -check -noout -in FILE",
         ) from None
+
+
+def _check_rsa(numbers: rsa.RSAPrivateNumbers) -> None:
+    # A signature alone is no proof: OpenSSL makes a good one with d when the four numbers of the CRT are wrong, and the
+    # other way round. The device may use either.
+    p, q, public = numbers.p, numbers.q, numbers.public_numbers
+    if not (
+        p * q == public.n
+        and numbers.d * public.e % (p - 1) == numbers.d * public.e % (q - 1) == 1
+        and numbers.dmp1 == numbers.d % (p - 1)
+        and numbers.dmq1 == numbers.d % (q - 1)
+        and numbers.iqmp * q % p == 1
+    ):
+        raise ArithmeticError
 
 
 def verify(

@@ -77,8 +77,7 @@ def split(data: bytes, source: str) -> list[Block]:
         if begin is None and kind == "BEGIN":
             begin = mark
         elif begin is not None and kind == "END" and label == begin.group(2):
-            lines = (line.strip() for line in text[begin.end() : mark.start()].strip().split("\n"))
-            blocks.append(Block(label, "\n".join(lines)))
+            blocks.append(Block(label, _tidy(text[begin.end() : mark.start()])))
             begin = None
         elif begin is not None:
             break
@@ -88,6 +87,13 @@ def split(data: bytes, source: str) -> list[Block]:
             hint="the file is cut off: copy or issue it again",
         )
     return blocks
+
+
+def _tidy(body: str) -> str:
+    """Drop blanks and blank lines, but for the one that RFC 1421 asks for between headers and base64."""
+    lines = [line.strip() for line in body.split("\n") if line.strip()]
+    headers = [line for line in lines if ":" in line]
+    return "\n".join([*headers, "", *lines[len(headers) :]] if headers else lines)
 
 
 def limit(data: bytes, source: str) -> None:

@@ -145,33 +145,31 @@ def read(path: AnyPath, *, private: bool = False) -> bytes:
     Raises:
         BundleError: missing, unreadable, not a regular file, or larger than ``pem.MAX_BYTES``.
     """
+    name = os.fspath(path)
     try:
-        # Non-blocking: opening a pipe in place of a file would wait for its writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(path, "rb", opener=_without_waiting) as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if not stat.S_ISREG(mode):
+                raise BundleError(f"{name} is not a regular file", hint="write it to a file first")
+            if private and mode & stat.S_IROTH:
+                _log.warning("%s: everybody on this host can read this private key (chmod o-rwx)", name)
+            data = file.read(pem.MAX_BYTES + 1)
     except FileNotFoundError:
-        raise BundleError(
-            f"no such file: {os.fspath(path)}", hint="check the path; has the certificate been issued?"
-        ) from None
+        raise BundleError(f"no such file: {name}", hint="check the path; has the certificate been issued?") from None
+    except IsADirectoryError:
+        raise BundleError(f"{name} is a directory", hint="give the file in it") from None
     except PermissionError:
-        raise BundleError(
-            f"not allowed to read {os.fspath(path)}", hint="run as root, or as the file's owner"
-        ) from None
+        raise BundleError(f"not allowed to read {name}", hint="run as root, or as the file's owner") from None
     except (OSError, ValueError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise BundleError(f"cannot read {os.fspath(path)}: {reason}", hint="check the path") from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise BundleError(
-                f"{os.fspath(path)} is a directory", hint="give the file, or use -C and -K for directories"
-            )
-        if not stat.S_ISREG(status.st_mode):
-            raise BundleError(f"{os.fspath(path)} is not a regular file", hint="write it to a file first")
-        if private and status.st_mode & stat.S_IROTH:
-            _log.warning("%s: everybody on this host can read this private key (chmod o-rwx)", os.fspath(path))
-        data = file.read(pem.MAX_BYTES + 1)
-    pem.limit(data, os.fspath(path))
+        raise BundleError(f"cannot read {name}: {reason}", hint="check the path") from None
+    pem.limit(data, name)
     return data
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    # To open a pipe that lies in place of a file would wait for its writer.
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _load(
@@ -224,4 +222,5 @@ def _find(place: Path, names: Sequence[str], inside: str, suffixes: Sequence[str
     for path in tried:
         if _there(path):
             return path
-    raise BundleError(f"no such file: {tried[0]}", hint="looked for " + ", ".join(str(path) for path in tried))
+    what = "private key" if inside == "privkey.pem" else "certificate"
+    raise BundleError(f"no {what} of {names[0]} in {place}", hint=f"looked for {', '.join(map(str, tried))}")
