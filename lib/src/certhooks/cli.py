@@ -218,7 +218,7 @@ def teller(screen: Screen) -> Callable[[str, str], None]:
     logger = logging.getLogger(__name__)
 
     def tell(who: str, what: str) -> None:
-        logger.info("%s: %s", who, what)
+        logger.info("%s", f"{who}: {what}" if who else what)
         screen.tell(who, what)
 
     return tell

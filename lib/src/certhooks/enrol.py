@@ -148,9 +148,8 @@ class Enrolment:
         before = certmonger.by_cert_file(str(wish.cert_file))
         if dry_run:
             verb = f"resubmit request {before.nickname}" if before else f"request {wish.cert_file}"
-            say(
-                f"would {verb} as {wish.settings['principal']} from {wish.ca}, and run at each renewal: {self.post_save}"
-            )
+            say(f"would {verb} as {wish.settings['principal']} from {wish.ca}")
+            say(f"would have certmonger run at each renewal: {self.post_save}")
             return 0
         self._make_folders()
         started = time.time()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 GETCERT = Path("/usr/bin/getcert")
 _KEPT = ("DBUS_SYSTEM_BUS_ADDRESS", "KRB5_CONFIG")
 _HINTS = (
+    ("default realm", "is this host enrolled in FreeIPA? ipa-client-install writes /etc/krb5.conf"),
     ("already a request", "see what is tracked with: getcert list"),
     ("is already used", "see what is tracked with: getcert list"),
     ("No CA with name", "see the CAs that certmonger knows with: getcert list-cas"),
