@@ -53,6 +53,7 @@ failing("commit not needed", lambda: fw.commit(sync=True, exception=True, cmd=mi
 fw.xapi.set("/config/shared/ssl-tls-service-profile/entry[@name='typo']", "<certificate>old</certificate>")
 failing("commit fails", lambda: fw.commit(sync=True, exception=True, cmd=mine))
 seen["job"] = fw.syncjob("2")["success"]
+seen["failed job"] = fw.syncjob("3")
 fw.commit(cmd="<commit><force/></commit>")
 failing("busy", lambda: fw.commit(sync=True))
 failing("bad password", lambda: Firewall("localhost", "certhooks", "wrong", port=given["fw"]).refresh_system_info())
@@ -129,7 +130,8 @@ def test_exceptions_by_message(seen: Dict[str, Any]) -> None:
     """This client tells its exceptions by the text of the message: each text is the right one."""
     assert seen["missing"][0] == "PanNoSuchNode"
     assert seen["commit fails"][0] == "PanCommitFailed"
-    assert "protocol-settings" in seen["commit fails"][1]
+    assert seen["failed job"]["success"] is False
+    assert "protocol-settings" in str(seen["failed job"]["messages"])
     assert seen["busy"][0] == "PanCommitInProgress"
     assert seen["bad password"][0] == "PanURLError"
 

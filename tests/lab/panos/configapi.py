@@ -119,11 +119,7 @@ def _rename(device: Device, admin: Admin, path: str, params: Mapping[str, str]) 
     users = references.referring_to(device.config.candidate, way[-1], way[-2].tag) if way[-2].tag in _REFERRED else []
     device.config.rename(path, new_name, admin.name)
     for user in users:  # a device takes its references along
-        node = user.way[-1]
-        if node.tag == "entry":
-            node.set("name", new_name)
-        else:
-            node.text = new_name
+        device.config.retarget(user.way[-1], new_name, admin.name)
     return replies.SUCCEEDED
 
 

@@ -39,8 +39,12 @@ class Firewall(Device):
         self.peer: Optional[Firewall] = None
         self.ha = ""  # "active" or "passive" when paired
         self.portals: list[Portal] = []
-        tree.grow(self.config.candidate, f"{LOCALHOST}/vsys/entry[@name='vsys1']")
-        tree.grow(self.config.running, f"{LOCALHOST}/vsys/entry[@name='vsys1']")
+        self.add_vsys("vsys1")
+
+    def add_vsys(self, name: str) -> None:
+        """Add a virtual system; ``vsys1`` is there already."""
+        for root in (self.config.candidate, self.config.running):
+            tree.grow(root, f"{LOCALHOST}/vsys/entry[@name='{name}']")
 
     # -- GlobalProtect -----------------------------------------------------------------------------------------------
 
@@ -105,12 +109,18 @@ class Firewall(Device):
         peer = self.peer
         if peer is None:
             return
-        peer.keys_from(self)
-        for root in (peer.config.candidate, peer.config.running):
-            for path in ("/config/shared", f"{LOCALHOST}/vsys"):  # the choice for management stays the peer's own
-                _copy(self.config.running, root, path)
-        peer.config.journal.clear()
-        Device.committed(peer)
+        with peer.lock:
+            peer.keys_from(self)
+            for root in (peer.config.candidate, peer.config.running):
+                for path in ("/config/shared", f"{LOCALHOST}/vsys"):  # the choice for management stays the peer's own
+                    _copy(self.config.running, root, path)
+            peer.config.journal.clear()
+            Device.committed(peer)
+
+    def fail_over(self) -> None:
+        """Let the other unit of the pair become the active one."""
+        if self.peer is not None:
+            self.ha, self.peer.ha = self.peer.ha, self.ha
 
     def ha_state(self) -> str:
         """Return the result of ``show high-availability state``."""

@@ -6,6 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Optional
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+
 from tests.lab.panos import certificates, replies
 
 if TYPE_CHECKING:
@@ -125,7 +128,7 @@ def read(upload: Upload, switches: Switches) -> certificates.Material:
         material = reader(data, upload.passphrase)
     except certificates.WrongPassphraseError:
         raise upload.told(switches.wrong_passphrase) from None
-    except ValueError:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise upload.failed(_garbage(upload)) from None
     _check_material(upload, material, switches, pem=pem)
     return material

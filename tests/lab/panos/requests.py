@@ -6,7 +6,7 @@ import email.parser
 import email.policy
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Dict, Optional
 from urllib.parse import parse_qsl, urlsplit
 
 if TYPE_CHECKING:
@@ -48,8 +48,17 @@ class Request:
         return f"{self.params.get('type', '?')} {more}".strip()
 
 
+class Headers(Dict[str, str]):
+    """Header fields, found under any case of their names: clients write ``X-pan-key`` as well as ``X-PAN-KEY``."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a field's value."""
+        return next((value for key, value in self.items() if key.lower() == name.lower()), default)
+
+
 def read(method: str, target: str, headers: Mapping[str, str], body: bytes) -> Request:
     """Return the request with its parameters."""
+    headers = Headers(headers)
     params = dict(parse_qsl(urlsplit(target).query, keep_blank_values=True))
     file_name, file = "", None
     content_type = headers.get("Content-Type", "")
@@ -67,11 +76,10 @@ def _multipart(content_type: str, body: bytes) -> tuple[dict[str, str], str, Opt
         return {}, "", None
     fields: dict[str, str] = {}
     file_name, file = "", None
-    for part in body.split(b"--" + match[1].strip().encode())[1:]:
+    for part in (b"\r\n" + body).split(b"\r\n--" + match[1].strip().encode())[1:]:
         if part.startswith(b"--"):
             break
         head, _, content = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
-        content = content.removesuffix(b"\r\n")
         parser = email.parser.BytesHeaderParser(policy=email.policy.HTTP)
         disposition = parser.parsebytes(head + b"\r\n\r\n")["Content-Disposition"]
         name = disposition.params.get("name", "") if disposition else ""

@@ -151,6 +151,8 @@ class Listener:
 
     def refuse(self, seconds: float) -> None:
         """Drop every connection, and refuse new ones for this long."""
+        if self._timer:
+            self._timer.cancel()
         if seconds > 0:
             self._unlisten()
             self._timer = threading.Timer(seconds, self._listen)
@@ -236,6 +238,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
+        if self.headers.get("Transfer-Encoding"):
+            self.close_connection = True
+            self.reply(HTTPStatus.LENGTH_REQUIRED, b"", "text/html")
+            return
         try:
             length = int(self.headers.get("Content-Length") or 0)
         except ValueError:

@@ -97,6 +97,17 @@ class Config:
             self._mark_all(way[-1], self._note(xpath.of(way), admin, EDIT), admin)
         return bool(ways)
 
+    def retarget(self, node: Element, new_name: str, admin: str) -> None:
+        """Let a reference name something else, with its mark."""
+        path = next(place for place, each in walk(self.candidate) if each is node)
+        if node.tag in ("entry", "member"):
+            self._note(path, admin, DELETE, shown=False)
+        if node.tag == "entry":
+            node.set("name", new_name)
+        else:
+            node.text = new_name
+        self._mark(node, self._note(path, admin, EDIT), admin)
+
     def put(self, path: str, element: Element) -> None:
         """Write into both trees without a mark: how a device was set up before the story begins."""
         for root in (self.candidate, self.running):
@@ -163,7 +174,7 @@ class Config:
             for child in old if old is not None else ():
                 place = f"{path}/{xpath.label(child)}"
                 if xpath.child_like(new, child) is None and not was_deleted(place):
-                    node.append(copy.deepcopy(child))
+                    _insert(node, copy.deepcopy(child), old)
             return node
 
         blended = blend(self.running, self.candidate, "/config")
@@ -285,6 +296,17 @@ def _grow(root: Element, path: str, made: Callable[[Element], None] = lambda _: 
             made(found)
         node = found
     return node
+
+
+def _insert(node: Element, child: Element, order: Optional[Element]) -> None:
+    """Put a child behind the sibling that it followed in ``order``."""
+    at = 0
+    for before in order if order is not None else ():
+        if xpath.same(before, child):
+            break
+        present = xpath.child_like(node, before)
+        at = list(node).index(present) + 1 if present is not None else at
+    node.insert(at, child)
 
 
 def _any_below(node: Element, path: str, taken: Callable[[Element, str], bool]) -> bool:
