@@ -172,19 +172,17 @@ class _Push:
             self._plan()
             return
         record = self.deployment.journal.record(self.target.name)
-        if self.failure:
-            attempt = record.begin(self._attempt())
-            record.end(attempt, UNDONE, self.failure.exit_code, str(self.failure))
-            raise self.failure
         with self.deployment.journal.lock(self.target.device, self.deployment.deadline) as last_held:
-            inspection = self.inspection
-            if inspection is None or turn > 0 or last_held >= self.looked_at:
-                inspection = self._inspect()
+            try:
+                inspection = self._current_inspection(again=turn > 0 or last_held >= self.looked_at)
+            except BaseException as e:
+                error = e if isinstance(e, Error) else fault(e)
+                record.end(record.begin(self._attempt()), UNDONE, error.exit_code, str(error))
+                raise
             self.result.changes = inspection.changes
             endpoints = (*inspection.endpoints, *self.options.probes)
             if not inspection.changes and not self.options.force and self._is_served(endpoints):
-                attempt = record.begin(self._attempt())
-                record.end(attempt, UNCHANGED if not record.unfinished() else DONE)
+                record.end(record.begin(self._attempt()), UNCHANGED)
                 self.result.outcome, self.result.message = UNCHANGED, "nothing to do, it is installed"
                 if endpoints and not self.options.stage_only:
                     self.result.message += " and served by " + ", ".join(map(str, endpoints))
@@ -199,6 +197,14 @@ class _Push:
                 self.result.outcome = UNDONE if undone else FAILED
                 raise error from e
             self._succeed(record_end=lambda outcome: record.end(attempt, outcome), endpoints=endpoints)
+
+    def _current_inspection(self, *, again: bool) -> Inspection:
+        """Return what is there now; what was seen before we held the lock may have been another run's half-done work."""
+        if again:
+            return self._inspect()
+        if self.failure:
+            raise self.failure
+        return self.inspection or self._inspect()
 
     def _plan(self) -> None:
         if self.failure:

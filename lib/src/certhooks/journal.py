@@ -57,6 +57,11 @@ class Attempt:
     message: str = ""
     steps: list[dict[str, Any]] = field(default_factory=list)
     touches: list[str] = field(default_factory=list)
+    count: int = 1
+
+    def key(self) -> tuple[object, ...]:
+        """Return what two attempts have in common that tell the same."""
+        return (self.fingerprint, self.command, self.outcome, self.exit_code, self.message, self.steps, self.touches)
 
 
 class Record:
@@ -85,16 +90,20 @@ class Record:
         self._write()
 
     def end(self, attempt: Attempt, outcome: str, exit_code: int = 0, message: str = "") -> None:
-        """Write down how it ended."""
+        """Write down how it ended; what ended like the one before, without a step, is counted and not repeated."""
         attempt.outcome, attempt.exit_code, attempt.message = outcome, exit_code, redact(message)
         attempt.ended = time.time()
+        before = self.attempts[-2] if len(self.attempts) > 1 else None
+        if before and attempt is self.attempts[-1] and before.key() == attempt.key() and not before.steps:
+            attempt.count = before.count + 1
+            self.attempts.remove(before)
         self._write()
 
     def unfinished(self) -> list[str]:
         """Return what attempts that left something behind touched: after a kill, a failed undo, or a staged change."""
         touched: list[str] = []
         for attempt in reversed(self.attempts):
-            if attempt.outcome in {DONE, UNDONE}:
+            if attempt.outcome == DONE or (attempt.outcome == UNDONE and attempt.steps):
                 break
             touched += attempt.touches
         return touched
