@@ -171,8 +171,8 @@ class _Push:
         if self.options.dry_run:
             self._plan()
             return
-        record = self.deployment.journal.record(self.target.name)
         with self.deployment.journal.lock(self.target.device, self.deployment.deadline) as last_held:
+            record = self.deployment.journal.record(self.target.name)
             try:
                 inspection = self._current_inspection(again=turn > 0 or last_held >= self.looked_at)
             except BaseException as e:
@@ -199,7 +199,7 @@ class _Push:
             self._succeed(record_end=lambda outcome: record.end(attempt, outcome), endpoints=endpoints)
 
     def _current_inspection(self, *, again: bool) -> Inspection:
-        """Return what is there now; what was seen before we held the lock may have been another run's half-done work."""
+        """Return what is there now; what was seen without the lock may have been another run's half-done work."""
         if again:
             return self._inspect()
         if self.failure:
