@@ -135,5 +135,5 @@ def test_ed25519(tmp_path: Path) -> None:
     if CHOICE:
         assert Bundle.from_parts(*pkcs12.load(pkcs12.build(bundle, WORD, name="x"), WORD)) == bundle
     else:
-        with pytest.raises(KeyTypeError, match="odd.example.com: PKCS#12 cannot hold a key of type ed25519"):
+        with pytest.raises(KeyTypeError, match=r"odd\.example\.com: PKCS#12 cannot hold a key of type ed25519"):
             pkcs12.build(bundle, WORD, name="x")

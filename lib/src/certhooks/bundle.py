@@ -86,10 +86,10 @@ class Bundle:
             )
         pool = certs.read(certificate, certificate_name)
         if not pool:
-            raise _lacks("certificate", certificate, certificate_name)
+            raise pem.lacks("certificate", certificate, certificate_name)
         private = keys.read(key, key_name, passphrase) or keys.read(certificate, certificate_name, passphrase)
         if private is None:
-            raise _lacks("private key", key, key_name)
+            raise pem.lacks("private key", key, key_name)
         pool += certs.read(key, key_name)
         for data in extra:
             pool += certs.read(data, extra_name)
@@ -311,11 +311,3 @@ def _left_out(certificates: tuple[x509.Certificate, ...]) -> tuple[str, ...]:
     named = [certs.label(each) for each in certificates[:3]]
     more = [f"{len(certificates) - 3} more"] if len(certificates) > len(named) else []
     return ("left out, not part of the chain: " + ", ".join(named + more),)
-
-
-def _lacks(what: str, data: bytes, source: str) -> BundleError:
-    if not data.strip():
-        return BundleError(f"{source}: the file is empty", hint="issue or copy it again")
-    found = ", ".join(dict.fromkeys(block.label for block in pem.split(data, source)))
-    hint = "export certificates with: openssl pkcs7 -print_certs" if "PKCS7" in found else "check the path"
-    return BundleError(f"{source}: no {what} in it" + (f", only {found}" if found else ""), hint=hint)

@@ -22,13 +22,15 @@ if TYPE_CHECKING:
         dsa.DSAPrivateKey,
     ]
 
+CRYPTOGRAPHY = int(cryptography.__version__.split(".")[0])
+"""Its major version, for what it has or does differently."""
+
+_SKIP_SINCE = 39
+
 # OpenSSL 3 tests the primes of an RSA key each time one is loaded: 50 ms for 2048 bits, 310 ms for 4096. The key is its
 # owner's, made by certmonger or an ACME client; that its numbers agree and that the certificate accepts its signature
 # (``prove``, 1 ms) says what is to be known. The switch came with cryptography 39; before it a load takes its time.
-_SWITCH_SINCE = 39
-_OPTIONS: dict[str, Any] = (
-    {"unsafe_skip_rsa_key_validation": True} if int(cryptography.__version__.split(".")[0]) >= _SWITCH_SINCE else {}
-)
+_OPTIONS: dict[str, Any] = {"unsafe_skip_rsa_key_validation": True} if CRYPTOGRAPHY >= _SKIP_SINCE else {}
 _KINDS = {
     "rsa": (rsa.RSAPrivateKey, rsa.RSAPublicKey),
     "ec": (ec.EllipticCurvePrivateKey, ec.EllipticCurvePublicKey),

@@ -89,6 +89,15 @@ def split(data: bytes, source: str) -> list[Block]:
     return blocks
 
 
+def lacks(what: str, data: bytes, source: str) -> BundleError:
+    """Return the error for data without ``what``, which tells what is in it instead."""
+    if not data.strip():
+        return BundleError(f"{source}: the file is empty", hint="issue or copy it again")
+    found = ", ".join(dict.fromkeys(block.label for block in split(data, source)))
+    hint = "export certificates with: openssl pkcs7 -print_certs" if "PKCS7" in found else "check the path"
+    return BundleError(f"{source}: no {what} in it" + (f", only {found}" if found else ""), hint=hint)
+
+
 def _tidy(body: str) -> str:
     """Drop blanks and blank lines, but for the one that RFC 1421 asks for between headers and base64."""
     lines = [line.strip() for line in body.split("\n") if line.strip()]

@@ -22,6 +22,8 @@ Profile = Literal["legacy", "modern"]
 # OpenSSL's own default of rounds where the receiver is old; more where both ends can.
 _ROUNDS = {"legacy": 2048, "modern": 20000}
 
+_ORDER_SINCE = 35  # before it certificates are written in reverse
+
 
 class Pieces(NamedTuple):
     """What a PKCS#12 file holds: the key, and all certificates with the key's own first."""
@@ -49,14 +51,12 @@ def build(
     """
     if not passphrase:
         raise BundleError("the passphrase for PKCS#12 is empty", hint="devices refuse that: give one")
+    chain = list(bundle.chain) if with_chain else []
+    if keys.CRYPTOGRAPHY < _ORDER_SINCE:
+        chain.reverse()
+    protection = _protection(passphrase, profile)
     try:
-        return pkcs12.serialize_key_and_certificates(
-            name.encode(),
-            bundle.key,
-            bundle.leaf,
-            list(bundle.chain) if with_chain else None,
-            _protection(passphrase, profile),
-        )
+        return pkcs12.serialize_key_and_certificates(name.encode(), bundle.key, bundle.leaf, chain or None, protection)
     except TypeError:
         raise KeyTypeError(
             f"{bundle.label}: PKCS#12 cannot hold a key of type {bundle.key_type} here", hint="request RSA or EC"
