@@ -14,13 +14,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional
+from typing import TYPE_CHECKING, Any, Dict, Optional
 from urllib.parse import urlencode
 
 import pytest
 
 from tests.lab.panos import DeviceResult, Fault, Firewall, Outcome, Panorama, Reply, Restart, Switches, custom_role
 from tests.lab.panos import requests as panos_requests
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 REPOSITORY = Path(__file__).parents[2]
 PROFILES = "/config/shared/ssl-tls-service-profile"

@@ -5,13 +5,16 @@ from __future__ import annotations
 import http.client
 import ssl
 import time
-from typing import Any, Iterator, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import pytest
 
 xapi = pytest.importorskip("pan.xapi")
 
 from tests.lab.panos import Fault, Firewall, Outcome, Panorama, Restart, custom_role  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PROFILES = "/config/shared/ssl-tls-service-profile"
 PARTIAL = "<commit><partial><admin><member>certhooks</member></admin></partial></commit>"

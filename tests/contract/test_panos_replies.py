@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Callable, Dict, Optional
 from urllib.parse import urlencode
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 from cryptography import x509
@@ -290,7 +290,7 @@ def _delete_missing(s: Stage) -> Reply:
 def _delete_referenced(s: Stage) -> Reply:
     s.fw.add_certificate("Boingy", s.ca.issue("a"))
     path = "/config/shared/certificate-profile/entry[@name='Keyfactor']/CA"
-    s.fw.config.put(path, ElementTree.Element("entry", {"name": "Boingy"}))
+    s.fw.config.put(path, ET.Element("entry", {"name": "Boingy"}))
     return ask(s.fw, type="config", action="delete", xpath="/config/shared/certificate/entry[@name='Boingy']")
 
 
@@ -756,7 +756,7 @@ def test_entry_has_the_recorded_fields_in_their_order() -> None:
     assert re.fullmatch(r"[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4} GMT", entry.findtext("not-valid-after") or "")
     assert (entry.findtext("private-key") or "").startswith("-AQ==")
     if _RECORDED.is_dir():
-        recorded = ElementTree.parse(_RECORDED / "033-config-panorama-certificate.xml").getroot()
+        recorded = ET.parse(_RECORDED / "033-config-panorama-certificate.xml").getroot()
         assert [child.tag for child in recorded[0]] == ENTRY_FIELDS
 
 
@@ -764,13 +764,13 @@ def test_request_certificate_show_spells_names_with_blanks() -> None:
     """``request certificate show`` has ``CN = x`` and ``expiry`` where the configuration has ``/CN=x``."""
     stage = Stage()
     stage.fw.add_certificate("test-cert", stage.ca.issue("testcert.example.com"))
-    root = ElementTree.fromstring(op(stage.fw, "<request><certificate><show/></certificate></request>").body)
+    root = ET.fromstring(op(stage.fw, "<request><certificate><show/></certificate></request>").body)
     entry = root.find("result/entry")
     assert entry is not None
     assert entry.findtext("subject") == "CN = testcert.example.com"
     tags = [child.tag for child in entry]
     if _RECORDED.is_dir():
-        recorded = ElementTree.parse(_RECORDED / "036-op-request-certificate-show.xml").getroot()
+        recorded = ET.parse(_RECORDED / "036-op-request-certificate-show.xml").getroot()
         assert tags == [child.tag for child in recorded[0][0]]
     assert tags[-1] == "expiry"
 
@@ -779,12 +779,12 @@ def test_ha_state_has_the_recorded_fields() -> None:
     """``show high-availability state`` of a pair has the recorded elements."""
     stage = Stage()
     stage.fw.pair_with(Firewall("pa2", tls=(b"", b"")))
-    root = ElementTree.fromstring(op(stage.fw, "<show><high-availability><state/></high-availability></show>").body)
+    root = ET.fromstring(op(stage.fw, "<show><high-availability><state/></high-availability></show>").body)
     assert root.findtext("result/enabled") == "yes"
     assert root.findtext("result/group/local-info/state") == "active"
     assert root.findtext("result/group/peer-info/state") == "passive"
     if _RECORDED.is_dir():
-        recorded = ElementTree.parse(_RECORDED / "079-show-ha-state.xml").getroot()
+        recorded = ET.parse(_RECORDED / "079-show-ha-state.xml").getroot()
         assert [node.tag for node in root.iter()] == [node.tag for node in recorded.iter()]
 
 
@@ -793,7 +793,7 @@ def test_pushed_nodes_say_where_they_come_from() -> None:
     stage = Stage()
     stage.pano.attach(stage.fw)
     cmd = _stack(stage, stage.fw.serial)
-    stage.pano.config.put(stage.pano.template_path("T") + "/update-schedule", ElementTree.fromstring("<at>15</at>"))
+    stage.pano.config.put(stage.pano.template_path("T") + "/update-schedule", ET.fromstring("<at>15</at>"))
     commit(stage.pano, cmd, action="all")
     job(stage.pano)
     path = "/config/shared/update-schedule"
@@ -808,14 +808,14 @@ def test_mandatory_envelope_of_every_refused_import() -> None:
     """An import that fails below the front end is an error without a code, its text in a line."""
     stage = Stage()
     body = upload(stage.fw, b"garbage", category="certificate", **{"certificate-name": "n"}).body.decode()
-    root = ElementTree.fromstring(body)
+    root = ET.fromstring(body)
     assert (root.get("status"), root.get("code")) == ("error", None)
     assert root.find("msg/line") is not None
 
 
 def lines(reply: Reply) -> Optional[str]:
     """Return the lines of a reply, joined."""
-    return " ".join(node.text or "" for node in ElementTree.fromstring(reply.body).iter("line"))
+    return " ".join(node.text or "" for node in ET.fromstring(reply.body).iter("line"))
 
 
 def test_file_name_may_have_32_characters() -> None:

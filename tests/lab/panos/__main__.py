@@ -10,9 +10,12 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Optional
 
 from tests.lab.panos import SUPERUSER, Firewall, Outcome, Panorama, Restart, Switches, custom_role
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def parser() -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from tests.lab.panos import references, replies, schema, xpath
-from tests.lab.panos.tree import text_of
+from tests.lab.panos.nodes import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

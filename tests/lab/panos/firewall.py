@@ -6,7 +6,7 @@ import copy
 from typing import TYPE_CHECKING, Any, Optional
 from xml.etree import ElementTree as ET
 
-from tests.lab.panos import access, replies, tree, validation, xpath
+from tests.lab.panos import access, nodes, replies, validation, xpath
 from tests.lab.panos.api import PortalHandler
 from tests.lab.panos.device import LOCALHOST, Device
 from tests.lab.panos.server import Identity, Listener
@@ -44,7 +44,7 @@ class Firewall(Device):
     def add_vsys(self, name: str) -> None:
         """Add a virtual system; ``vsys1`` is there already."""
         for root in (self.config.candidate, self.config.running):
-            tree.grow(root, f"{LOCALHOST}/vsys/entry[@name='{name}']")
+            nodes.grow(root, f"{LOCALHOST}/vsys/entry[@name='{name}']")
 
     # -- GlobalProtect -----------------------------------------------------------------------------------------------
 
@@ -174,7 +174,7 @@ def _copy(source: Element, root: Element, path: str) -> None:
     found = xpath.find(source, path)
     if not found:
         return
-    node = tree.grow(root, path)
+    node = nodes.grow(root, path)
     node[:] = [copy.deepcopy(child) for child in found[0][-1]]
 
 
@@ -190,7 +190,7 @@ def _fill(node: Element, layer: Element, name: str, *, force: bool) -> None:
     for child in layer:
         old = xpath.child_like(node, child)
         if old is None:
-            fresh = tree.strip(copy.deepcopy(child))
+            fresh = nodes.strip(copy.deepcopy(child))
             for each in fresh.iter():
                 each.set("ptpl", name)
                 each.set("src", "tpl")

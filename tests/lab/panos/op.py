@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 from xml.sax.saxutils import escape
 
 from tests.lab.panos import certificates, commit, jobs, references, replies
-from tests.lab.panos.tree import text_of
+from tests.lab.panos.nodes import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 from xml.etree.ElementTree import Element
 from xml.sax.saxutils import escape
 
-from tests.lab.panos import access, commit, jobs, replies, tree
+from tests.lab.panos import access, commit, jobs, nodes, replies
 from tests.lab.panos.device import LOCALHOST, Device
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ class Panorama(Device):
         self.firewalls: dict[str, Firewall] = {}
         self.push_results: dict[str, jobs.DeviceResult] = {}  # serial -> how every push ends there
         self.push_seconds = self.commit_seconds
-        tree.grow(self.config.candidate, "/config/panorama")
-        tree.grow(self.config.running, "/config/panorama")
+        nodes.grow(self.config.candidate, "/config/panorama")
+        nodes.grow(self.config.running, "/config/panorama")
 
     # -- setting the scene -------------------------------------------------------------------------------------------
 

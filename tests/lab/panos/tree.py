@@ -9,15 +9,11 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable, Optional
-from xml.etree.ElementTree import Element, SubElement, tostring
+from typing import Callable, Optional
+from xml.etree.ElementTree import Element
 
-from tests.lab.panos import xpath
+from tests.lab.panos import nodes, xpath
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-MARKS = ("admin", "dirtyId", "time")
 PUSHED = ("ptpl", "src")
 CREATE, EDIT, DELETE = "CREATE", "EDIT", "DELETE"
 
@@ -99,7 +95,7 @@ class Config:
 
     def retarget(self, node: Element, new_name: str, admin: str) -> None:
         """Let a reference name something else, with its mark."""
-        path = next(place for place, each in walk(self.candidate) if each is node)
+        path = next(place for place, each in nodes.walk(self.candidate) if each is node)
         if node.tag in ("entry", "member"):
             self._note(path, admin, DELETE, shown=False)
         if node.tag == "entry":
@@ -112,7 +108,7 @@ class Config:
         """Write into both trees without a mark: how a device was set up before the story begins."""
         for root in (self.candidate, self.running):
             ways = xpath.find(root, path)
-            parent = ways[0][-1] if ways else _grow(root, path)
+            parent = ways[0][-1] if ways else nodes.grow(root, path)
             old = xpath.child_like(parent, element)
             if old is not None:
                 parent.remove(old)
@@ -130,7 +126,7 @@ class Config:
 
     def with_changes(self, takes: Takes) -> Element:
         """Return the running configuration as it will be with the changes that ``takes`` means."""
-        return strip(self._blend(takes))
+        return nodes.strip(self._blend(takes))
 
     def committed(self, tree: Element, takes: Takes) -> None:
         """Make the tree the running configuration and forget the marks of the changes in it."""
@@ -144,9 +140,9 @@ class Config:
 
     def _forget(self, takes: Takes) -> None:
         self.journal = [c for c in self.journal if not takes(c.admin, c.dirty_id, c.xpath)]
-        for path, node in walk(self.candidate):
+        for path, node in nodes.walk(self.candidate):
             if "dirtyId" in node.attrib and takes(node.attrib["admin"], int(node.attrib["dirtyId"]), path):
-                for mark in MARKS:
+                for mark in nodes.MARKS:
                     node.attrib.pop(mark, None)
 
     def _blend(self, takes: Takes) -> Element:
@@ -161,7 +157,7 @@ class Config:
 
         def blend(old: Optional[Element], new: Element, path: str) -> Optional[Element]:
             mine = "dirtyId" not in new.attrib or taken(new, path)
-            if old is None and "dirtyId" in new.attrib and not mine and not _any_below(new, path, taken):
+            if old is None and "dirtyId" in new.attrib and not mine and not nodes.any_below(new, path, taken):
                 return None
             source = new if mine or old is None else old
             node = Element(source.tag, dict(source.attrib))
@@ -174,7 +170,7 @@ class Config:
             for child in old if old is not None else ():
                 place = f"{path}/{xpath.label(child)}"
                 if xpath.child_like(new, child) is None and not was_deleted(place):
-                    _insert(node, copy.deepcopy(child), old)
+                    nodes.insert(node, copy.deepcopy(child), old)
             return node
 
         blended = blend(self.running, self.candidate, "/config")
@@ -190,7 +186,7 @@ class Config:
     def _change(self, way: xpath.Way, element: Element, admin: str) -> int:
         before = self._dirty_id
         old = xpath.child_like(way[-1], element)
-        if old is not None and _holds(old, element):
+        if old is not None and nodes.holds(old, element):
             return before  # nothing differs: no mark, no journal
         return self._note(f"{xpath.of(way)}/{xpath.label(element)}", admin, CREATE if old is None else EDIT)
 
@@ -205,13 +201,13 @@ class Config:
 
     def _create(self, path: str, admin: str) -> xpath.Way:
         number = self._note(path, admin, CREATE)
-        _grow(self.candidate, path, lambda node: self._mark(node, number, admin))
+        nodes.grow(self.candidate, path, lambda node: self._mark(node, number, admin))
         return xpath.find(self.candidate, path)[0]
 
     def _merge(self, way: xpath.Way, element: Element, dirty_id: int, admin: str) -> None:
         old = xpath.child_like(way[-1], element)
         if old is None:
-            fresh = strip(copy.deepcopy(element))
+            fresh = nodes.strip(copy.deepcopy(element))
             self._mark_all(fresh, dirty_id, admin)
             way[-1].append(fresh)
             self._localize(way)
@@ -237,7 +233,7 @@ class Config:
         for child in element:
             old = xpath.child_like(node, child)
             if old is None:
-                fresh = strip(copy.deepcopy(child))
+                fresh = nodes.strip(copy.deepcopy(child))
                 self._mark_all(fresh, dirty_id, admin)
                 node.append(fresh)
                 self._localize(way)
@@ -250,75 +246,3 @@ class Config:
         for node in way:
             for name in PUSHED:
                 node.attrib.pop(name, None)
-
-
-def strip(node: Element) -> Element:
-    """Take every mark off a tree, in place, and return it."""
-    for each in node.iter():
-        for mark in MARKS:
-            each.attrib.pop(mark, None)
-    return node
-
-
-def walk(node: Element, path: str = "") -> Iterator[tuple[str, Element]]:
-    """Yield every node with its xpath."""
-    here = f"{path}/{xpath.label(node)}"
-    yield here, node
-    for child in node:
-        yield from walk(child, here)
-
-
-def text_of(node: Element) -> str:
-    """Return the node as XML text without the blanks that follow it."""
-    bare = copy.copy(node)
-    bare.tail = None
-    return tostring(bare, encoding="unicode").replace(" />", "/>")  # as devices write; ">" in text is escaped
-
-
-def grow(root: Element, path: str) -> Element:
-    """Return the first node at a plain xpath, created without a mark if missing."""
-    ways = xpath.find(root, path)
-    return ways[0][-1] if ways else _grow(root, path)
-
-
-def _grow(root: Element, path: str, made: Callable[[Element], None] = lambda _: None) -> Element:
-    node = root
-    for step in xpath.parse(path)[1:]:
-        found = next((child for child in node if step.fits(child)), None)
-        if found is None:
-            if step.tag == "*" or step.anywhere:
-                raise xpath.BadXpathError(path)
-            found = SubElement(node, step.tag)
-            if step.names:
-                found.set("name", step.names[0])
-            if step.texts:
-                found.text = step.texts[0]
-            made(found)
-        node = found
-    return node
-
-
-def _insert(node: Element, child: Element, order: Optional[Element]) -> None:
-    """Put a child behind the sibling that it followed in ``order``."""
-    at = 0
-    for before in order if order is not None else ():
-        if xpath.same(before, child):
-            break
-        present = xpath.child_like(node, before)
-        at = list(node).index(present) + 1 if present is not None else at
-    node.insert(at, child)
-
-
-def _any_below(node: Element, path: str, taken: Callable[[Element, str], bool]) -> bool:
-    return any(
-        "dirtyId" in each.attrib and taken(each, path + place[len("/") + len(xpath.label(node)) :])
-        for place, each in walk(node)
-    )
-
-
-def _holds(old: Element, new: Element) -> bool:
-    """Tell whether merging ``new`` into ``old`` would change nothing."""
-    if len(new) == 0:
-        text = (new.text or "").strip()
-        return not text or (old.text or "").strip() == text
-    return all((mine := xpath.child_like(old, child)) is not None and _holds(mine, child) for child in new)
