@@ -1,5 +1,23 @@
-"""The daemons that the system tests run against."""
+"""The daemons and hosts that the system tests run against."""
 
-from tests.lab.certmonger import certmonger_lab, system_bus_certmonger
+from __future__ import annotations
 
-__all__ = ["certmonger_lab", "system_bus_certmonger"]
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.lab.certmonger import CertmongerLab, certmonger_lab, system_bus_certmonger
+from tests.lab.enrolled import EnrolledSite
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["certmonger_lab", "enrolled", "system_bus_certmonger"]
+
+
+@pytest.fixture
+def enrolled(tmp_path: Path, certmonger_lab: CertmongerLab) -> Iterator[EnrolledSite]:  # noqa: F811  pytest's way
+    """Provide a host whose certmonger is real and whose bus is private."""
+    with EnrolledSite(tmp_path, certmonger_lab) as site:
+        yield site
