@@ -155,13 +155,11 @@ class Journal:
             raise _state_error(e, path) from e
         try:
             _acquire(fd, device, deadline)
-            info = os.fstat(fd)
             try:
-                yield info.st_mtime if info.st_size else 0.0
+                yield _last_held(fd)
             finally:
                 with suppress(OSError):  # a full disk must not hide how the run ended
-                    os.truncate(fd, 0)
-                    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+                    os.pwrite(fd, f"{time.time():017.6f}\n".encode(), 0)
         finally:
             os.close(fd)
 
@@ -198,6 +196,14 @@ def _acquire(fd: int, device: str, deadline: Deadline) -> None:
             raise BusyError(
                 f"another run holds {device}", hint="wait for it to end, or look for it: pgrep -af instcert"
             ) from None
+
+
+def _last_held(fd: int) -> float:
+    """Read when the lock was let go; the file's own time is too coarse to be compared with ours."""
+    try:
+        return float(os.pread(fd, 64, 0))
+    except ValueError:
+        return 0.0
 
 
 def _slug(name: str) -> str:
