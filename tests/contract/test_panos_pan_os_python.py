@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any
 
 import pytest
 
@@ -70,7 +70,7 @@ json.dump(seen, sys.stdout, default=str)
 
 
 @pytest.fixture(scope="module")
-def seen() -> Dict[str, Any]:
+def seen() -> dict[str, Any]:
     """Run the story once and return what the client saw, and what the devices hold afterwards."""
     if not _PYTHON.exists():
         message = f"no environment with pan-os-python at {_PYTHON} (CERTHOOKS_FOREIGN_PYTHON)"
@@ -96,24 +96,24 @@ def seen() -> Dict[str, Any]:
             input=given, capture_output=True, text=True, timeout=30, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        found: Dict[str, Any] = json.loads(done.stdout)
+        found: dict[str, Any] = json.loads(done.stdout)
         found["running"] = fw.profile_certificate("GP_PORTAL")
         found["bob"] = fw.pending_of("bob")
         return found
 
 
-def test_system_info(seen: Dict[str, Any]) -> None:
+def test_system_info(seen: dict[str, Any]) -> None:
     """Version, model and serial number come out where this client looks for them."""
     assert seen["system"] == ["11.1.4", "PA-VM", "007000000000001"]
 
 
-def test_pending_changes_and_locks(seen: Dict[str, Any]) -> None:
+def test_pending_changes_and_locks(seen: dict[str, Any]) -> None:
     """Pending changes are seen, a commit lock is taken, listed and given back."""
     assert (seen["pending before"], seen["pending after"]) == (True, True)
     assert seen["locks"] == ["certhooks"]
 
 
-def test_partial_commit(seen: Dict[str, Any]) -> None:
+def test_partial_commit(seen: dict[str, Any]) -> None:
     """A commit by administrator, with a description, ends as this client's success; another's change waits."""
     assert seen["commit"]["success"] is True
     assert seen["commit"]["messages"] == ["Configuration committed successfully"]
@@ -121,13 +121,13 @@ def test_partial_commit(seen: Dict[str, Any]) -> None:
     assert seen["job"] is True
 
 
-def test_another_admins_change_was_not_in_the_partial_commit(seen: Dict[str, Any]) -> None:
+def test_another_admins_change_was_not_in_the_partial_commit(seen: dict[str, Any]) -> None:
     """The full commits that failed or never ended did not take the other administrator's change either."""
     assert seen["bob"]
 
 
-def test_exceptions_by_message(seen: Dict[str, Any]) -> None:
-    """This client tells its exceptions by the text of the message: each text is the right one."""
+def test_exceptions_by_message(seen: dict[str, Any]) -> None:
+    """The client tells its exceptions by the text of the message: each text is the right one."""
     assert seen["missing"][0] == "PanNoSuchNode"
     assert seen["commit fails"][0] == "PanCommitFailed"
     assert seen["failed job"]["success"] is False
@@ -136,12 +136,12 @@ def test_exceptions_by_message(seen: Dict[str, Any]) -> None:
     assert seen["bad password"][0] == "PanURLError"
 
 
-def test_commit_not_needed(seen: Dict[str, Any]) -> None:
+def test_commit_not_needed(seen: dict[str, Any]) -> None:
     """A partial commit with nothing of one's own to commit is no job, whatever others have pending."""
     assert seen["commit not needed"][0] == "PanCommitNotNeeded"
 
 
-def test_panorama_commit_and_push(seen: Dict[str, Any]) -> None:
+def test_panorama_commit_and_push(seen: dict[str, Any]) -> None:
     """The Panorama job is OK, one device is, the other is not, and this client sees both."""
     assert seen["pano commit"]["success"] is True
     devices = seen["push"]["devices"]
@@ -151,6 +151,6 @@ def test_panorama_commit_and_push(seen: Dict[str, Any]) -> None:
     assert seen["push"]["success"] is False
 
 
-def test_ha_state_of_a_single_unit(seen: Dict[str, Any]) -> None:
+def test_ha_state_of_a_single_unit(seen: dict[str, Any]) -> None:
     """A firewall without a peer says that it has none."""
     assert seen["ha"] == "no"

@@ -97,7 +97,7 @@ def test_rename_takes_the_references_along(fw: Firewall) -> None:
 
 
 def test_import_commit_and_serve(fw: Firewall) -> None:
-    """A keypair as PKCS#12, bound and committed by pan-python's ``sync``, is served by a portal, and others' edits wait."""
+    """A keypair as PKCS#12, bound and committed by pan-python's ``sync``, is served; others' edits wait."""
     portal = fw.add_portal("GP_PORTAL")
     fw.edit_as("alice", "/config/shared/address", "<entry name='half-done'/>")
     new = fw.ca.issue("fw01.example.test")

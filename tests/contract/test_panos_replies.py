@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Callable, Dict, Optional
+from typing import Callable, Optional
 from urllib.parse import urlencode
 from xml.etree import ElementTree as ET
 
@@ -41,7 +41,7 @@ SHARED_PROFILES = "/config/shared/ssl-tls-service-profile"
 NEW_JOB = "<commit></commit>"
 
 
-# -- asking -------------------------------------------------------------------------------------------------------------
+# -- asking
 
 
 def ask(device: Device, admin: str = "xxx", **params: str) -> Reply:
@@ -95,7 +95,7 @@ def normal(text: str) -> str:
     return re.sub(r">\s+<(?!!)", "><", text).strip()
 
 
-# -- one function a recorded reply: it brings a fresh firewall and a Panorama there and returns what they say --------------
+# -- one function a recorded reply: it brings a fresh firewall and a Panorama there and returns what they say
 
 
 class Stage:
@@ -118,7 +118,7 @@ class Stage:
 
 
 Case = Callable[[Stage], Reply]
-CASES: Dict[str, tuple[Case, str]] = {}
+CASES: dict[str, tuple[Case, str]] = {}
 
 
 def case(number: str, expected: str) -> Callable[[Case], Case]:
@@ -691,7 +691,7 @@ def _import_ca_no_key_for_csr(s: Stage) -> Reply:
     return upload(s.pano, s.ca.pem, category="certificate", **{"certificate-name": "letsencrypt_chain01"})
 
 
-# -- the tests --------------------------------------------------------------------------------------------------------------
+# -- the tests
 
 FRONT_END = {"002": 403, "003": 403, "004": 403, "007": 400, "008": 400}
 PARTS = {"016", "017", "031", "045", "054", "055", "056", "058", "060"}  # recorded as a text, or only a part matters

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Key = Union[rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey]
 
-_CURVES = {256: ec.SECP256R1, 384: ec.SECP384R1, 521: ec.SECP521R1}
+_CURVES: dict[int, type[ec.EllipticCurve]] = {256: ec.SECP256R1, 384: ec.SECP384R1, 521: ec.SECP521R1}
 
 
 def make_key(key_type: str = "ec", key_size: Optional[int] = None) -> Key:
@@ -108,11 +108,11 @@ class CA:
         builder = builder.add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.key.public_key()), critical=False
         )
-        self.certificate = builder.sign(signer.key, hashes.SHA256())
+        self.certificate: x509.Certificate = builder.sign(signer.key, hashes.SHA256())
 
     @property
     def pem(self) -> bytes:
-        """This authority's own certificate."""
+        """The authority's own certificate."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     @property

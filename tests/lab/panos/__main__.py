@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--address", default="127.0.0.1", help="loopback address to listen on (default: %(default)s)")
     made.add_argument("--port", type=int, default=0, help="management port (default: a free one)")
     made.add_argument("--out", type=Path, default=Path("panos-lab"), metavar="DIR",
-                      help="where ca.pem, .panrc, and a new certificate with its key are written (default: %(default)s)")  # fmt: skip
+                      help="where ca.pem, .panrc and a new pair are written (default: %(default)s)")  # fmt: skip
     made.add_argument("--cert", type=Path, help="PEM certificate (chain) that the factory put in; made unless given")
     made.add_argument("--key", type=Path, help="its private key")
     made.add_argument("--admin", default="certhooks", help="administrator's name (default: %(default)s)")
@@ -94,7 +94,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         signal.signal(number, lambda *_: stop.set())
     with contextlib.ExitStack() as stack:
         stack.enter_context(device)
-        if firewall is not None and firewall is not device:
+        if firewall is not device:
             stack.enter_context(firewall)
         facts = _write(args, device, firewall)
         for name, value in facts.items():
@@ -109,7 +109,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     return 0
 
 
-def _build(args: argparse.Namespace) -> tuple[Any, Optional[Firewall]]:
+def _build(args: argparse.Namespace) -> tuple[Any, Firewall]:
     more: dict[str, Any] = {"address": args.address, "port": args.port, "commit_seconds": args.commit_seconds}
     more["switches"] = _switches(args.switch)
     if bool(args.cert) != bool(args.key):
@@ -132,23 +132,26 @@ def _build(args: argparse.Namespace) -> tuple[Any, Optional[Firewall]]:
         device.add_profile(profile, certificate=f"{profile}_old"[:31])
     if args.management_profile:
         device.use_for_management(args.management_profile)
+    firewall = _managed(device, profiles) if isinstance(device, Panorama) else device
     if args.pending:
+        half_done = "<entry name='half-done'><fqdn>a.example.test</fqdn></entry>"
         device.add_admin(args.pending)
-        device.edit_as(
-            args.pending, "/config/shared/address", "<entry name='half-done'><fqdn>a.example.test</fqdn></entry>"
-        )
-    firewall = device if isinstance(device, Firewall) else None
-    if firewall is None:
-        firewall = Firewall(ca=device.ca, address=args.address)
-        device.attach(firewall)
-        device.add_template("T")
-        for profile in profiles:
-            device.add_profile(profile, certificate=f"{profile}_old"[:31], below=device.template_path("T"))
-        device.add_stack("S", templates=["T"], devices=[firewall.serial])
+        device.edit_as(args.pending, "/config/shared/address", half_done)
     for portal in args.portal:
         profile, _, port = portal.partition(":")
         firewall.add_portal(profile, name=f"gp-{profile}", port=int(port or 0))
     return device, firewall
+
+
+def _managed(panorama: Panorama, profiles: Sequence[str]) -> Firewall:
+    """Return a firewall that the Panorama manages through template T and stack S."""
+    firewall = Firewall(ca=panorama.ca, address=panorama.address)
+    panorama.attach(firewall)
+    panorama.add_template("T")
+    for profile in profiles:
+        panorama.add_profile(profile, certificate=f"{profile}_old"[:31], below=panorama.template_path("T"))
+    panorama.add_stack("S", templates=["T"], devices=[firewall.serial])
+    return firewall
 
 
 def _switches(given: Sequence[str]) -> Switches:
@@ -165,7 +168,7 @@ def _switches(given: Sequence[str]) -> Switches:
     return switches
 
 
-def _write(args: argparse.Namespace, device: Any, firewall: Optional[Firewall]) -> dict[str, Any]:
+def _write(args: argparse.Namespace, device: Any, firewall: Firewall) -> dict[str, Any]:
     args.out.mkdir(mode=0o700, parents=True, exist_ok=True)
     ca, panrc = args.out / "ca.pem", args.out / ".panrc"
     ca.write_bytes(device.ca_pem)
@@ -179,10 +182,9 @@ def _write(args: argparse.Namespace, device: Any, firewall: Optional[Firewall]) 
         "port": device.port, "ca": str(ca), "panrc": str(panrc), "certificate": str(args.out / "new.pem"),
         "key": str(args.out / "new.key"), "pid": os.getpid(),
     }  # fmt: skip
-    if firewall is not None:
-        facts["portals"] = {portal.name: portal.port for portal in firewall.portals}
-        if firewall is not device:
-            facts["firewall"] = firewall.serial
+    facts["portals"] = {portal.name: portal.port for portal in firewall.portals}
+    if firewall is not device:
+        facts["firewall"] = firewall.serial
     return facts
 
 

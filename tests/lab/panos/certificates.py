@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import hashlib
 import re
 import secrets
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional
 from xml.etree.ElementTree import Element, SubElement
 
 from cryptography import x509
@@ -72,10 +73,10 @@ def _open_key(block: bytes, passphrase: str) -> bytes:
     return _pem(key)
 
 
-def _pem(key: object) -> bytes:
-    return key.private_bytes(  # type: ignore[attr-defined]  # any private key class of cryptography
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+def _pem(key: Any) -> bytes:
+    none = serialization.NoEncryption()
+    made: bytes = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, none)
+    return made
 
 
 def read_pkcs12(data: bytes, passphrase: str) -> Material:
@@ -194,26 +195,25 @@ def of_entry(node: Element) -> list[x509.Certificate]:
 def is_ca(certificate: x509.Certificate) -> bool:
     """Tell whether it says that it may sign certificates."""
     try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        return bool(certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
     except x509.ExtensionNotFound:
         return False
 
 
 def expired(certificate: x509.Certificate) -> bool:
     """Tell whether its time is over."""
-    import datetime as dt
-
     return _utc(certificate, "not_valid_after") < dt.datetime.now(dt.timezone.utc)
 
 
-def _utc(certificate: x509.Certificate, which: str):  # noqa: ANN202
-    import datetime as dt
+def _utc(certificate: x509.Certificate, which: str) -> dt.datetime:
+    moment: Optional[dt.datetime] = getattr(certificate, which + "_utc", None)  # cryptography 42 and newer
+    if moment is None:
+        old: dt.datetime = getattr(certificate, which)
+        moment = old.replace(tzinfo=dt.timezone.utc)
+    return moment
 
-    moment = getattr(certificate, which + "_utc", None)
-    return moment or getattr(certificate, which).replace(tzinfo=dt.timezone.utc)
 
-
-def _openssl_date(moment) -> str:  # noqa: ANN001
+def _openssl_date(moment: dt.datetime) -> str:
     return f"{moment:%b} {moment.day:2d} {moment:%H:%M:%S %Y} GMT"
 
 

@@ -27,15 +27,12 @@ def answer(device: Device, admin: Admin, params: Mapping[str, str]) -> replies.R
     if action == "multi-config":
         return _multi(device, admin, params)
     path = params.get("xpath", "")
-    try:
-        xpath.parse(path)
-    except xpath.BadXpathError:
-        return replies.error(" xpath is invalid", code=6)
     if not admin.role.sees(path):
         return replies.unauthorized(device.switches.unauth_http_status)
-    if action in _WRITES:
-        device.check_writable(admin)
     try:
+        xpath.parse(path)
+        if action in _WRITES:
+            device.check_writable(admin)
         return _ACTIONS[action](device, admin, path, params)
     except ET.ParseError:
         return replies.MALFORMED
@@ -96,7 +93,8 @@ def _delete(device: Device, admin: Admin, path: str, _: Mapping[str, str]) -> re
 def _refuse_if_referred(device: Device, way: xpath.Way) -> None:
     users = references.referring_to(device.config.candidate, way[-1], way[-2].tag)
     if users:
-        first = f"<line> {replies.cdata(' ' + way[-1].get('name', ''))} cannot be deleted because of references from:</line>"
+        name = replies.cdata(f" {way[-1].get('name')}")
+        first = f"<line> {name} cannot be deleted because of references from:</line>"
         lines = "".join(f"<line> {_escape(str(user))}</line>" for user in users)
         raise replies.RefusedError(
             replies.xml(f'<response status="error" code="10"><msg>{first}{lines}</msg></response>')

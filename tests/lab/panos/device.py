@@ -37,7 +37,7 @@ class Device(Scene):
 
     """
 
-    # -- the API ---------------------------------------------------------------------------------------------------------
+    # -- the API ------------------------------------------------------------------------------------
 
     def _serve(self, sock: ssl.SSLSocket) -> None:
         ApiHandler(sock, sock.getpeername(), self)  # type: ignore[arg-type]  # see ApiHandler.server
@@ -135,7 +135,7 @@ class Device(Scene):
             return replies.xml(nodes.text_of(self.config.running))
         return replies.front_end_error(400, f"Invalid value for parameter category: {params.get('category', '')}")
 
-    # -- what the kinds of devices differ in --------------------------------------------------------------------------------
+    # -- what the kinds of devices differ in --------------------------------------------------------
 
     def check_writable(self, admin: access.Admin, *, config_lock: bool = True) -> None:
         """Refuse a change while somebody else holds the config lock.

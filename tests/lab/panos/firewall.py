@@ -46,7 +46,7 @@ class Firewall(Device):
         for root in (self.config.candidate, self.config.running):
             nodes.grow(root, f"{LOCALHOST}/vsys/entry[@name='{name}']")
 
-    # -- GlobalProtect -----------------------------------------------------------------------------------------------
+    # -- GlobalProtect ------------------------------------------------------------------------------
 
     def add_portal(
         self, profile: str, *, name: str = "gp", gateway: bool = False, vsys: str = "vsys1", port: int = 0
@@ -74,7 +74,7 @@ class Firewall(Device):
         self.portals.append(portal)
         return portal
 
-    # -- imports -----------------------------------------------------------------------------------------------------
+    # -- imports ------------------------------------------------------------------------------------
 
     def import_place(self, admin: access.Admin, params: Any) -> str:  # noqa: ARG002
         """Return shared, or the vsys that the request names."""
@@ -85,7 +85,7 @@ class Firewall(Device):
             raise replies.RefusedError(replies.error(f" vsys '{vsys}' is not a valid reference", code=17))
         return f"{self.shared_path(vsys)}/certificate"
 
-    # -- high availability -------------------------------------------------------------------------------------------
+    # -- high availability --------------------------------------------------------------------------
 
     def check_writable(self, admin: access.Admin, *, config_lock: bool = True) -> None:
         """Refuse changes on a passive unit, where the switch says so."""
@@ -129,13 +129,13 @@ class Firewall(Device):
             return "<enabled>no</enabled>"
         return (
             "<enabled>yes</enabled><group><mode>Active-Passive</mode>"
-            f"<local-info>{_unit(self, 100 if self.ha == 'active' else 110)}<mgmt-ip>{self.address}/8</mgmt-ip></local-info>"
-            f"<peer-info>{_unit(peer, 100 if peer.ha == 'active' else 110)}<conn-status>up</conn-status>"
+            f"<local-info>{_unit(self)}<mgmt-ip>{self.address}/8</mgmt-ip></local-info>"
+            f"<peer-info>{_unit(peer)}<conn-status>up</conn-status>"
             f"<mgmt-ip>{peer.address}/8</mgmt-ip></peer-info>"
             "<running-sync>synchronized</running-sync><running-sync-enabled>yes</running-sync-enabled></group>"
         )
 
-    # -- Panorama ------------------------------------------------------------------------------------------------------
+    # -- Panorama -----------------------------------------------------------------------------------
 
     def receive(self, layers: list[tuple[str, Element]], sender: Device, *, force: bool = False) -> list[str]:
         """Take the values of templates, the most important first, and commit them.
@@ -163,7 +163,8 @@ def _serve_portal(sock: ssl.SSLSocket) -> None:
     PortalHandler(sock, sock.getpeername(), None)  # type: ignore[arg-type]  # it never looks at its server
 
 
-def _unit(firewall: Firewall, priority: int) -> str:
+def _unit(firewall: Firewall) -> str:
+    priority = 100 if firewall.ha == "active" else 110
     return (
         f"<build-rel>{firewall.version}</build-rel><platform-model>{firewall.model}</platform-model>"
         f"<priority>{priority}</priority><state>{firewall.ha}</state>"

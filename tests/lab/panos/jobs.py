@@ -111,7 +111,7 @@ class Job:
         self.ended = True
 
     def xml(self, *, date_as_progress: bool = False) -> str:
-        """Return the ``job`` element; warnings come before details while it runs, and after them when it is finished."""
+        """Return the ``job`` element; warnings come before details while it runs, and after them when it is over."""
         begun, over = self.enqueued, self.enqueued + self.seconds
         details = f"<details>{replies.lines_of(self.details if self.ended else [])}</details>"
         warnings = f"<warnings>{replies.lines_of(self.warnings if self.ended else [])}</warnings>"
@@ -126,7 +126,8 @@ class Job:
             f"<description>{escape(self.description)}</description><positionInQ>0</positionInQ><progress>{progress}</progress>"
         )
         if self.kind == "CommitAll":
-            return f"<job>{parts}{self._push()}{warnings}<devices>{''.join(map(self._device, self.devices))}</devices></job>"
+            devices = "".join(map(self._device, self.devices))
+            return f"<job>{parts}{self._push()}{warnings}<devices>{devices}</devices></job>"
         return f"<job>{parts}{details + warnings if self.ended else warnings + details}</job>"
 
     def _push(self) -> str:

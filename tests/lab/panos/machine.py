@@ -87,7 +87,7 @@ class Machine:
         self._listeners = [self.listener]
         self.config.put(SYSTEM, leaf("hostname", hostname))
 
-    # -- life ------------------------------------------------------------------------------------------------------
+    # -- life ---------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Listen."""
@@ -126,7 +126,7 @@ class Machine:
         made = self.ca.issue([self.hostname, "localhost", "127.0.0.1"])
         return made.fullchain_pem, made.key_pem
 
-    # -- the machine ---------------------------------------------------------------------------------------------------
+    # -- the machine --------------------------------------------------------------------------------
 
     def tick(self) -> None:
         """Finish the jobs whose time has come."""

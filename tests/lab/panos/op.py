@@ -206,11 +206,12 @@ def _target(device: Device, admin: Admin, node: Element) -> replies.Reply:
 @command("request", "certificate", "show")
 def _certificate_show(device: Device, _: Admin, node: Element) -> replies.Reply:
     wanted: Optional[str] = node.findtext("certificate-name")
-    rows = []
-    for domain in references.domains(device.config.candidate):
-        for entry in [] if domain.shared is None else domain.shared.findall("certificate/entry"):
-            if wanted in (None, "", entry.get("name")):
-                rows.append(_shown(entry))
+    rows = [
+        _shown(entry)
+        for domain in references.domains(device.config.candidate)
+        for entry in ([] if domain.shared is None else domain.shared.findall("certificate/entry"))
+        if wanted in (None, "", entry.get("name"))
+    ]
     return replies.result("\n".join(rows))
 
 

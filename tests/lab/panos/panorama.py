@@ -32,7 +32,7 @@ class Panorama(Device):
         nodes.grow(self.config.candidate, "/config/panorama")
         nodes.grow(self.config.running, "/config/panorama")
 
-    # -- setting the scene -------------------------------------------------------------------------------------------
+    # -- setting the scene --------------------------------------------------------------------------
 
     def shared_path(self, vsys: str = "") -> str:
         """Return where Panorama's own certificates and profiles are; it has no virtual systems."""
@@ -64,7 +64,7 @@ class Panorama(Device):
         self.firewalls[firewall.serial] = firewall
         self.config.put("/config/mgt-config/devices", Element("entry", {"name": firewall.serial}))
 
-    # -- imports -----------------------------------------------------------------------------------------------------
+    # -- imports ------------------------------------------------------------------------------------
 
     def import_place(self, admin: access.Admin, params: Any) -> str:
         """Return the container: a template's, a stack's, that of the op-level target, or Panorama's own."""
@@ -80,7 +80,7 @@ class Panorama(Device):
             raise replies.RefusedError(replies.error(f" template '{template}' is not a valid reference", code=17))
         return self.template_path(template, stack=stack, vsys="" if vsys == "shared" else vsys) + "/certificate"
 
-    # -- pushes --------------------------------------------------------------------------------------------------------
+    # -- pushes -------------------------------------------------------------------------------------
 
     def _commit(self, admin: access.Admin, params: Mapping[str, str]) -> replies.Reply:
         if params.get("action") == "all":
@@ -174,14 +174,16 @@ class Panorama(Device):
         return next((s for s in found if serial in [e.get("name") for e in s.findall("devices/entry")]), None)
 
     def _layers(self, stack: Element) -> list[tuple[str, Element]]:
-        layers = []
         own = stack.find("config")
-        if own is not None:
-            layers.append((stack.get("name", ""), own))
-        for member in stack.findall("templates/member"):
-            for config in self.config.find_running(f"{LOCALHOST}/template/entry[@name='{member.text}']/config"):
-                layers.append((member.text or "", config))
-        return layers
+        templates = [member.text or "" for member in stack.findall("templates/member")]
+        return [
+            *([] if own is None else [(stack.get("name", ""), own)]),
+            *(
+                (template, config)
+                for template in templates
+                for config in self.config.find_running(f"{LOCALHOST}/template/entry[@name='{template}']/config")
+            ),
+        ]
 
     def managed_devices(self) -> str:
         """Return the rows of ``show devices``."""

@@ -1,9 +1,9 @@
-"""Who refers to what in a configuration: needed to refuse a delete, to validate a commit, and to know what is served."""
+"""Who refers to what: needed to refuse a delete, to validate a commit, and to know what is served."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Callable, Optional
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,10 +89,10 @@ def profiles_named(scope: Element) -> Iterator[Reference]:
     return _references(scope, _profile_name)
 
 
-def _references(scope: Element, name_of):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    def walk(node: Element, way: tuple[Element, ...]):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _references(scope: Element, name_of: Callable[[tuple[Element, ...]], str]) -> Iterator[Reference]:
+    def walk(node: Element, way: tuple[Element, ...]) -> Iterator[Reference]:
         for child in node:
-            if child.tag == "certificate" and len(child) and child.find("entry") is not None and not way:
+            if child.tag == "certificate" and child.find("entry") is not None and not way:
                 continue  # the container itself
             here = (*way, child)
             name = name_of(here)

@@ -6,7 +6,7 @@ import email.parser
 import email.policy
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Optional
 from urllib.parse import parse_qsl, urlsplit
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Request:
         return f"{self.params.get('type', '?')} {more}".strip()
 
 
-class Headers(Dict[str, str]):
+class Headers(dict[str, str]):
     """Header fields, found under any case of their names: clients write ``X-pan-key`` as well as ``X-PAN-KEY``."""
 
     def get(self, name: str, default: Any = None) -> Any:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Scene(Machine):
     """The part of a device that only tests see: nothing here goes over the wire, nothing leaves a mark."""
 
-    # -- setting the scene (both trees, no marks) --------------------------------------------------------------------
+    # -- setting the scene (both trees, no marks) ---------------------------------------------------
 
     def add_admin(
         self,
@@ -94,7 +94,7 @@ class Scene(Machine):
         with self.lock:
             self.config.merge(path, configapi.elements(element), admin)
 
-    # -- looking from outside ----------------------------------------------------------------------------------------
+    # -- looking from outside -----------------------------------------------------------------------
 
     def entry(self, name: str, *, running: bool = False, vsys: str = "", below: str = "") -> Optional[Element]:
         """Return a certificate's entry in the candidate or in the running configuration."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.server
-import os
 import selectors
 import socket
 import ssl
@@ -13,6 +12,7 @@ import tempfile
 import threading
 import time
 from http import HTTPStatus
+from pathlib import Path
 from typing import Callable, Optional
 
 BODY_MAXIMUM = 16_000_000
@@ -27,9 +27,8 @@ def context_of(identity: Identity) -> Optional[ssl.SSLContext]:
     """Return a server's TLS context; None when the two do not fit: such a web server does not start."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as folder:  # mkdtemp makes it 0700
-        path = os.path.join(folder, "pair.pem")
-        with open(path, "wb") as file:
-            file.write(identity[1] + b"\n" + identity[0])
+        path = Path(folder, "pair.pem")
+        path.write_bytes(identity[1] + b"\n" + identity[0])
         try:
             context.load_cert_chain(path)
         except (ssl.SSLError, ValueError):
@@ -45,7 +44,7 @@ class _Acceptor:
         self._lock = threading.Lock()
         self._todo: list[Callable[[], object]] = []
         self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
+        self._reader.settimeout(0)
         self._selector.register(self._reader, selectors.EVENT_READ, None)
         threading.Thread(target=self._run, daemon=True, name="panos-accept").start()
 
@@ -139,7 +138,7 @@ class Listener:
                 return
             self._socket = self._bound(self.port)
             self._socket.listen(128)
-            self._socket.setblocking(False)
+            self._socket.settimeout(0)
             sock = self._socket
         _acceptor().add(sock, self._accepted)
 
@@ -179,7 +178,7 @@ class Listener:
         self.drop_connections()
 
     def _accepted(self, sock: socket.socket) -> None:
-        sock.setblocking(True)
+        sock.settimeout(None)
         with self._lock:
             self._open.add(sock)
         threading.Thread(target=self._connection, args=(sock,), daemon=True, name="panos-connection").start()
@@ -207,7 +206,9 @@ class Listener:
                 self._serve(wrapped)
         finally:
             with self._lock:
-                self._open -= {sock, wrapped}  # type: ignore[arg-type]
+                self._open.discard(sock)
+                if wrapped is not None:
+                    self._open.discard(wrapped)
             cut(wrapped or sock)
 
 

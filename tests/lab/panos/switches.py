@@ -24,7 +24,8 @@ class Switches:
             himself out so) or ``refuse`` it.
         text_before_begin: ``refuse`` a PEM with text before its first BEGIN tag, or ``accept`` it.
         begin_tag_errors: this many imports fail with the "begining" text although nothing is wrong (PAN-267847).
-        key_for_csr_errors: this many imports of certificates fail with "private key doesn't exist for csr" (open bug, 10.1).
+        key_for_csr_errors: this many imports of certificates fail with "private key doesn't exist
+            for csr" (open bug, 10.1).
         identical_import_is_change: importing what is there already leaves marks and something to commit.
         expired_refused: refuse an expired certificate (text known, versions not).
         unauth_http_status: HTTP status of the reply with status ``unauth`` and code 16: 200 or 403.
@@ -39,7 +40,8 @@ class Switches:
         common_name_required: the commit refuses a certificate without a common name (hardware; PAN-321143).
         profile_without_key: a profile whose certificate has no private key: ``accept`` it at commit or ``refuse``.
         passive_refuses_writes: a passive HA unit answers code 15 to config, import and commit (vendor's table).
-        target_tpl_vsys_ignored: PAN-257229: ``target-tpl-vsys`` has no effect, the import lands in the template's shared.
+        target_tpl_vsys_ignored: PAN-257229: ``target-tpl-vsys`` has no effect, the import lands in the
+            template's shared part.
         import_creates_template: an unknown ``target-tpl`` becomes a template (seen on 9.1.8).
         session_timeout_errors: this many polls of a job answer code 22 ``Session timed out``.
         progress_date_on_finish: finished jobs show a date as their progress, as auto-update jobs do.

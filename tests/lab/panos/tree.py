@@ -41,7 +41,7 @@ class Config:
         self.journal: list[Change] = []
         self._dirty_id = 0
 
-    # -- reading ---------------------------------------------------------------------------------------------------
+    # -- reading ------------------------------------------------------------------------------------
 
     def find(self, path: str) -> list[Element]:
         """Return the candidate's nodes at an xpath."""
@@ -60,7 +60,7 @@ class Config:
         """Tell whether changes wait for a commit, those that ``takes`` means or any."""
         return any(takes is None or takes(c.admin, c.dirty_id, c.xpath) for c in self.journal)
 
-    # -- writing ---------------------------------------------------------------------------------------------------
+    # -- writing ------------------------------------------------------------------------------------
 
     def merge(self, path: str, elements: list[Element], admin: str) -> None:
         """Merge elements below a node (``set``), and create what is not there."""
@@ -122,7 +122,7 @@ class Config:
         """Undo every write since the checkpoint."""
         self.candidate, self.journal = checkpoint
 
-    # -- commit and revert -----------------------------------------------------------------------------------------
+    # -- commit and revert --------------------------------------------------------------------------
 
     def with_changes(self, takes: Takes) -> Element:
         """Return the running configuration as it will be with the changes that ``takes`` means."""
@@ -176,7 +176,7 @@ class Config:
         blended = blend(self.running, self.candidate, "/config")
         return blended if blended is not None else Element("config")
 
-    # -- marks -----------------------------------------------------------------------------------------------------
+    # -- marks --------------------------------------------------------------------------------------
 
     def _note(self, path: str, admin: str, action: str, *, shown: bool = True) -> int:
         self._dirty_id += 1
