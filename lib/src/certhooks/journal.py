@@ -154,9 +154,9 @@ class Journal:
         except OSError as e:
             raise _state_error(e, path) from e
         try:
-            _acquire(fd, device, deadline)
+            waited = _acquire(fd, device, deadline)
             try:
-                yield _last_held(fd)
+                yield time.time() if waited else _last_held(fd)  # a holder that was killed has written no time
             finally:
                 with suppress(OSError):  # a full disk must not hide how the run ended
                     os.pwrite(fd, f"{time.time():017.6f}\n".encode(), 0)
@@ -182,20 +182,24 @@ class Journal:
             return None
 
 
-def _acquire(fd: int, device: str, deadline: Deadline) -> None:
+def _acquire(fd: int, device: str, deadline: Deadline) -> bool:
+    """Take the lock; tell whether somebody else had it."""
+    waited = False
     for pause in growing(0.05, 1.0):
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             pass  # somebody holds it: try again below
         else:
-            return
+            return waited
+        waited = True
         try:
             deadline.pause(pause)
         except DeadlineError:
             raise BusyError(
                 f"another run holds {device}", hint="wait for it to end, or look for it: pgrep -af instcert"
             ) from None
+    raise AssertionError("growing() has no end")
 
 
 def _last_held(fd: int) -> float:
