@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import io
+import select
 import socket
 import ssl
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Optional
+from functools import partial
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from certhooks import trust
 from certhooks.errors import ConnectionLostError, UnreachableError
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from certhooks.address import Address
 
 _CHUNK = 64 * 1024
+_SHORTEST = 0.05  # seconds: a request whose run has no time left fails by itself, not by a socket that does not wait
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Connection:
     Args:
         context: verifies; see ``trust``.
         timeout: seconds for the connection and for each whole reply.
+        time_left: what remains of the run, in seconds; asked before each request, which takes no longer.
         max_reply: bytes; a longer reply is refused and the connection closed.
     """
 
@@ -46,28 +50,31 @@ class Connection:
         context: ssl.SSLContext,
         *,
         timeout: float = 30.0,
+        time_left: Callable[[], float] = lambda: float("inf"),
         max_reply: int = 16 * 1024 * 1024,
     ) -> None:
         self.address = address
         self.timeout = timeout
         self.context = context
+        self._time_left = time_left
         self._max_reply = max_reply
         self._http: Optional[http.client.HTTPSConnection] = None
 
     def request(self, method: str, path: str, *, headers: Mapping[str, str], body: bytes = b"") -> Reply:
-        """Send a request that may safely be sent twice, and return the reply whatever its status.
+        """Send a request once, and return the reply whatever its status.
 
-        A connection that was kept from an earlier request and turns out to be closed is opened anew once.
+        A connection that was kept from an earlier request and that the host has closed since is opened anew.
 
         Raises:
             UnreachableError: no connection, or a certificate that is not trusted. Nothing was sent.
             ConnectionLostError: it broke or stalled afterwards, or the reply was too long.
         """
-        if self._http is not None:
-            with suppress(ConnectionLostError):
-                return self._once(self._http, method, path, headers, body)
-        self._http = self._connect()
-        return self._once(self._http, method, path, headers, body)
+        timeout = max(_SHORTEST, min(self.timeout, self._time_left()))
+        if self._http is not None and _closed(self._http.sock):
+            self.close()
+        if self._http is None:
+            self._http = self._connect(timeout)
+        return self._once(self._http, method, path, headers=headers, body=body, timeout=timeout)
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
@@ -75,9 +82,9 @@ class Connection:
             self._http.close()
             self._http = None
 
-    def _connect(self) -> http.client.HTTPSConnection:
+    def _connect(self, timeout: float) -> http.client.HTTPSConnection:
         connection = http.client.HTTPSConnection(
-            self.address.host, self.address.port, timeout=self.timeout, context=self.context
+            self.address.host, self.address.port, timeout=timeout, context=self.context
         )
         try:
             connection.connect()
@@ -85,7 +92,7 @@ class Connection:
             raise trust.explain(e, self.address) from e
         except socket.timeout as e:
             raise UnreachableError(
-                f"{self.address} does not answer within {self.timeout:g} s",
+                f"{self.address} does not answer within {timeout:.3g} s",
                 hint="check the route and the firewall rules to it",
             ) from e
         except ConnectionResetError as e:
@@ -104,10 +111,15 @@ class Connection:
         connection: http.client.HTTPSConnection,
         method: str,
         path: str,
+        *,
         headers: Mapping[str, str],
         body: bytes,
+        timeout: float,
     ) -> Reply:
+        end = time.monotonic() + timeout
+        connection.response_class = partial(_Response, end=end)  # type: ignore[assignment]  # called like the class
         try:
+            connection.sock.settimeout(timeout)
             connection.request(method, path, body=body, headers=dict(headers))
             response = connection.getresponse()
             reply = Reply(
@@ -119,7 +131,7 @@ class Connection:
             self.close()
             what = "sent an incomplete reply" if isinstance(e, http.client.IncompleteRead) else "broke the connection"
             if isinstance(e, socket.timeout):
-                what = f"did not answer within {self.timeout:g} s"
+                what = f"did not answer within {timeout:.3g} s"
             raise ConnectionLostError(
                 f"{self.address} {what} ({type(e).__name__})",
                 hint="run the same command again; it goes on from where it was",
@@ -132,15 +144,53 @@ class Connection:
         return reply
 
     def _read(self, response: http.client.HTTPResponse) -> bytes:
-        end = time.monotonic() + self.timeout
         body = bytearray()
         while chunk := response.read1(_CHUNK):
             body += chunk
             if len(body) > self._max_reply:
                 raise ConnectionLostError(f"{self.address} sent a reply of more than {self._max_reply} bytes")
-            if time.monotonic() > end:
-                raise ConnectionLostError(f"{self.address} did not end its reply within {self.timeout:g} s")
         if response.length:  # read1() reports the end of the stream as the end of the body
             raise http.client.IncompleteRead(bytes(body), response.length)
         response.close()  # read1() does not notice the end by itself, and the connection would not be used again
         return bytes(body)
+
+
+class _Response(http.client.HTTPResponse):
+    """A response that has to be there, status line, headers and body, at ``end`` (monotonic seconds)."""
+
+    def __init__(self, sock: socket.socket, *args: Any, end: float, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Timed(sock, end))
+
+
+class _Timed(io.RawIOBase):
+    """Reads from a socket until a moment: a timeout of the socket itself begins anew with every byte."""
+
+    def __init__(self, sock: socket.socket, end: float) -> None:
+        self._sock = sock
+        self._raw = sock.makefile("rb", buffering=0)  # keeps the socket open as http.client expects it
+        self._end = end
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> Optional[int]:
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise socket.timeout("timed out")
+        self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _closed(sock: Optional[socket.socket]) -> bool:
+    """Tell whether a connection that waits for nothing has something to read, which can only be its end."""
+    if sock is None:
+        return True
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
