@@ -126,6 +126,26 @@ def test_issuer_is_found_by_signature_not_by_name_alone(rsa_leaf: Issued, upper:
     assert len(bundle.notes) == 1
 
 
+def test_renewed_authority(rsa_leaf: Issued, upper: CA, lower: CA) -> None:
+    """Of an issuer that was renewed with its key, the certificate that lasts longest is taken, whatever comes first."""
+    renewed = upper.issue([], common_name="Unit Lower", ca=True, key=lower.key, days=5000).certificate
+    text = renewed.public_bytes(ser.Encoding.PEM)
+    for order in ([text, lower.pem], [lower.pem, text]):
+        bundle = Bundle.from_pem(rsa_leaf.cert_pem, rsa_leaf.key_pem, [*order, upper.pem])
+        assert bundle.chain == (renewed, upper.certificate)
+        assert bundle.notes == ("left out, not part of the chain: Unit Lower",)
+
+
+def test_depth_is_bounded(root: CA) -> None:
+    """A chain longer than any real one is cut, so that a file of thousands of certificates costs no minutes."""
+    authority = root
+    for number in range(12):
+        authority = authority.intermediate(f"Level {number}")
+    bundle = bundle_of(authority.issue("deep.example.com"))
+    assert [certificate.label(each) for each in bundle.chain] == [f"Level {number}" for number in range(11, 1, -1)]
+    assert bundle.notes == ("left out, not part of the chain: Level 1, Level 0",)
+
+
 def test_cross_signed_issuer_gives_the_longer_chain(tmp_path: Path) -> None:
     """An authority that is there self-signed and signed by another goes into the chain, and both ends are roots."""
     old, old_key = self_signed(tmp_path, subject="/CN=Old Root")
@@ -213,6 +233,8 @@ def test_encrypted_key_opens_with_its_passphrase(rsa_leaf: Issued) -> None:
     for key in (
         private(rsa_leaf, "pkcs8", "-topk8", "-passout", "pass:sesame"),
         private(rsa_leaf, "rsa", "-traditional", "-aes256", "-passout", "pass:sesame"),
+        private(rsa_leaf, "rsa", "-traditional", "-aes256", "-passout", "pass:sesame").replace(b"\n", b"\r\n"),
+        private(rsa_leaf, "rsa", "-traditional", "-aes256", "-passout", "pass:sesame").replace(b"\n", b"\r"),
         rsa_leaf.key_pem,
     ):
         assert Bundle.from_pem(rsa_leaf.cert_pem, key, passphrase=b"sesame").key_pem() == rsa_leaf.key_pem
@@ -298,6 +320,7 @@ def test_broken_base64(rsa_leaf: Issued) -> None:
     """A stray character or a lost line inside a block is an error of that file."""
     cert, key = rsa_leaf.cert_pem, rsa_leaf.key_pem
     assert "base64" in str(fails(BundleError, cert[:99] + b"*" + cert[100:], key))
+    assert "base64" in str(fails(BundleError, cert[:99] + b"*" + cert[99:], key))
     assert "base64" in str(fails(BundleError, cert[:99] + "ü".encode() + cert[101:], key))
     assert "cannot be read" in str(fails(BundleError, cert[:28] + cert[28 + 65 :], key))
     assert "cannot be read" in str(fails(BundleError, cert, key[:99] + b"*" + key[100:]))
@@ -354,6 +377,15 @@ def test_damage_anywhere_ends_in_an_error_of_ours(ec_leaf: Issued) -> None:
             one, two = (damaged, other) if data is cert else (other, damaged)
             outcomes.add(outcome(as_pem("CERTIFICATE", one), as_pem("PRIVATE KEY", two)))
     assert {Bundle, BundleError, PairError} <= outcomes
+
+
+def test_odd_string_type_ends_in_an_error_of_ours(ec_leaf: Issued) -> None:
+    """String types that cryptography stumbles over inside of its own code do not come through as its exceptions."""
+    (cert,) = (block.der("x") for block in pem.split(ec_leaf.cert_pem, "x"))
+    assert cert.count(b"\x55\x04\x03\x0c") == 2
+    for tag in range(32):
+        odd = as_pem("CERTIFICATE", cert.replace(b"\x55\x04\x03\x0c", b"\x55\x04\x03" + bytes([tag])))
+        assert outcome(odd, ec_leaf.key_pem) in {Bundle, BundleError}
 
 
 def outcome(cert: bytes, key: bytes) -> type:

@@ -27,7 +27,7 @@ class PairError(BundleError):
     """The private key belongs to another certificate."""
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Bundle:
     """What goes onto a device; ``from_pem`` and ``from_parts`` build one and prove that the key fits.
 

@@ -68,8 +68,8 @@ def split(data: bytes, source: str) -> list[Block]:
         BundleError: too large, or a block without its end.
     """
     limit(data, source)
-    # Lines may end in CR LF; `cat` of files without a last line feed glues END to the next BEGIN.
-    text = data.decode("ascii", "replace").replace("\r\n", "\n").replace("\r", "\n")
+    # Marks are looked for, not lines: `cat` of files without a last line feed glues END to the next BEGIN.
+    text = data.decode("ascii", "replace")
     blocks: list[Block] = []
     begin = None
     for mark in _MARK.finditer(text):
@@ -100,7 +100,7 @@ def lacks(what: str, data: bytes, source: str) -> BundleError:
 
 def _tidy(body: str) -> str:
     """Drop blanks and blank lines, but for the one that RFC 1421 asks for between headers and base64."""
-    lines = [line.strip() for line in body.split("\n") if line.strip()]
+    lines = [line.strip() for line in body.splitlines() if line.strip()]
     headers = [line for line in lines if ":" in line]
     return "\n".join([*headers, "", *lines[len(headers) :]] if headers else lines)
 
