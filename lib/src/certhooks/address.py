@@ -72,7 +72,7 @@ def common_name(text: str) -> str:
 def _split(text: str) -> tuple[str, str]:
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
-        return (host, rest[1:]) if bracket and (not rest or rest.startswith(":")) else ("", "")
+        return (host, rest[1:] or "-" * len(rest)) if bracket and rest[:1] in {"", ":"} else ("", "")
     if text.count(":") > 1:
         return text, ""
     host, colon, port = text.partition(":")
