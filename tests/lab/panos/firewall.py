@@ -49,9 +49,19 @@ class Firewall(Device):
     # -- GlobalProtect ------------------------------------------------------------------------------
 
     def add_portal(
-        self, profile: str, *, name: str = "gp", gateway: bool = False, vsys: str = "vsys1", port: int = 0
+        self,
+        profile: str,
+        *,
+        name: str = "gp",
+        gateway: bool = False,
+        vsys: str = "vsys1",
+        address: str = "",
+        port: int = 0,
     ) -> Portal:
-        """Open a port that serves the certificate of a profile, as committed; before ``start()`` or after."""
+        """Open a port that serves the certificate of a profile, as committed; before ``start()`` or after.
+
+        It listens on the device's own loopback address unless another is given.
+        """
         kind = "gateway" if gateway else "portal"
         place = f"{LOCALHOST}/vsys/entry[@name='{vsys}']/global-protect/global-protect-{kind}"
         inner = f"<ssl-tls-service-profile>{profile}</ssl-tls-service-profile>"
@@ -66,9 +76,9 @@ class Firewall(Device):
                 chosen = self.config.find_running(choice)
                 return (self.identity_of(chosen[0].text or "", vsys) if chosen else None) or (b"", b"")
 
-        listener = Listener(self.address, port, identity, _serve_portal)
+        listener = Listener(address or self.address, port, identity, _serve_portal)
         self._listeners.append(listener)
-        if self.listener.port:
+        if self.listener.started:
             listener.start()
         portal = Portal(self, name, listener)
         self.portals.append(portal)

@@ -118,6 +118,11 @@ class Listener:
         self._timer: Optional[threading.Timer] = None
         self.handshakes_failed = 0
 
+    @property
+    def started(self) -> bool:
+        """Whether it holds its port: between ``start()`` and ``stop()``, also while it refuses connections."""
+        return self._holder is not None
+
     def start(self) -> None:
         """Bind and listen."""
         self._holder = self._bound(self.port)
