@@ -146,7 +146,7 @@ def test_partial_revert_takes_back_ones_own_changes_only(fw: Firewall) -> None:
     upload(fw, pem(fw))
     upload(fw, pem(fw), certificate_name="old")
     put(fw, "<certificate>new</certificate>", GP)
-    ask(fw, type="config", action="delete", xpath=f"{GP}/protocol-settings")
+    ask(fw, type="config", action="delete", xpath=f"{GP}/protocol-settings/max-version")
     assert fw.snapshot() != before
     command = "<revert><config><partial><admin><member>me</member></admin></partial></config></revert>"
     assert "reverted" in ask(fw, type="op", cmd=command)
@@ -154,15 +154,16 @@ def test_partial_revert_takes_back_ones_own_changes_only(fw: Firewall) -> None:
     assert fw.pending_of("alice")
 
 
-def test_changes_made_after_the_commit_began_are_not_in_it(fw: Firewall) -> None:
+@pytest.mark.parametrize("cmd", [FULL, partial("me")])
+def test_changes_made_after_the_commit_began_are_not_in_it(fw: Firewall, cmd: str) -> None:
     """A commit takes what the candidate was when it was enqueued; later changes stay pending."""
     put(fw, "<entry name='a'/>")
-    fw.next_commits.append(Outcome(seconds=0.1))
-    ask(fw, type="commit", cmd=FULL)
+    fw.next_commits.append(Outcome(never_ends=True))
+    ask(fw, type="commit", cmd=cmd)
+    assert "<status>ACT</status>" in last_job(fw)
     put(fw, "<entry name='b'/>")
-    deadline = time.monotonic() + 5
-    while "FIN" not in last_job(fw) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    fw.finish_jobs()
+    assert "<result>OK</result>" in last_job(fw)
     assert [e.get("name") for e in fw.config.find_running(f"{SHARED}/entry")] == ["a"]
     assert "yes" in ask(fw, type="op", cmd="<check><pending-changes/></check>")
 
@@ -208,6 +209,22 @@ def test_names_with_blanks_and_dots(fw: Firewall) -> None:
         assert "succeeded" in put(fw, "<certificate>old</certificate>", f"{PROFILES}/entry[@name='{name}']")
         path = f"{PROFILES}/entry[@name='{name}']/certificate"
         assert ">old</certificate>" in ask(fw, type="config", action="get", xpath=path)
+
+
+def test_progress_grows_with_the_clock(fw: Firewall, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job waits as PEND, then is ACT with growing progress below 100, and FIN with 100 when its time is over."""
+    put(fw, "<entry name='a'/>")
+    fw.next_commits.append(Outcome(seconds=100))
+    began = time.monotonic()
+    ask(fw, type="commit", cmd=FULL)
+    seen = []
+    for later in (1, 50, 99.9, 101):
+        monkeypatch.setattr(time, "monotonic", lambda later=later: began + later)
+        job = last_job(fw)
+        seen.append((job.split("<status>")[1][:4].strip("<"), int(job.split("<progress>")[1].split("<")[0])))
+    assert [status for status, _ in seen] == ["PEND", "ACT", "ACT", "FIN"]
+    assert [progress for _, progress in seen] == sorted(progress for _, progress in seen)
+    assert (seen[2][1], seen[3][1]) == (99, 100)
 
 
 # What imports do, and what they refuse.
@@ -312,6 +329,127 @@ def test_vsys_import(fw: Firewall) -> None:
     assert fw.entry("new", vsys="vsys1") is not None
     assert fw.entry("new") is None
     assert 'code="17"' in upload(fw, pem(fw), vsys="vsys9")
+
+
+@pytest.mark.parametrize(("kind", "maximum"), [(Firewall, 63), (Panorama, 31)])
+def test_names_have_a_maximum(kind: Any, maximum: int) -> None:
+    """The longest name is taken and one more character is not: 63 on a firewall, 31 on a Panorama."""
+    device = prepared(kind(commit_seconds=0))
+    assert "Successfully" in upload(device, pem(device), certificate_name="n" * maximum)
+    assert f"at most {maximum} characters" in upload(device, pem(device), certificate_name="n" * (maximum + 1))
+    path = f"{device.shared_path()}/ssl-tls-service-profile"
+    assert "succeeded" in put(device, "<certificate>c</certificate>", f"{path}/entry[@name='{'n' * maximum}']")
+    assert 'code="12"' in put(device, f"<entry name='{'n' * (maximum + 1)}'/>", path)
+
+
+def _two_steps(fw: Firewall) -> str:
+    upload(fw, fw.ca.issue("a").cert_pem, category="certificate")
+    return upload(fw, fw.ca.issue("b").key_pem, category="private-key")
+
+
+def _commit_keyless(fw: Firewall) -> str:
+    upload(fw, fw.ca.issue("a").cert_pem, category="certificate")
+    put(fw, "<certificate>new</certificate>", GP)
+    return commit(fw)
+
+
+def _commit_nameless(fw: Firewall) -> str:
+    made = fw.ca.issue("a", common_name="")
+    upload(fw, made.cert_pem + made.key_pem)
+    return commit(fw)
+
+
+def _import_again(fw: Firewall) -> str:
+    data = pem(fw)
+    upload(fw, data)
+    commit(fw)
+    upload(fw, data)
+    return ask(fw, type="op", cmd="<check><pending-changes/></check>")
+
+
+def _commit_described(fw: Firewall) -> str:
+    put(fw, "<entry name='a'/>")
+    return ask(fw, type="commit", cmd="<commit><description>why</description></commit>")
+
+
+def _commit_partial_without_action(fw: Firewall) -> str:
+    put(fw, "<entry name='a'/>")
+    return ask(fw, type="commit", cmd=partial("me"))
+
+
+def _poll(fw: Firewall) -> str:
+    put(fw, "<entry name='a'/>")
+    return commit(fw)
+
+
+def _delete(fw: Firewall) -> str:
+    put(fw, "<entry name='a'/>")
+    return ask(fw, type="config", action="delete", xpath=f"{SHARED}/entry[@name='a']")
+
+
+def _fields(fw: Firewall) -> str:
+    upload(fw, pem(fw))
+    entry = fw.entry("new")
+    return " ".join(child.tag for child in entry) if entry is not None else ""
+
+
+def _past(fw: Firewall) -> str:
+    return upload(fw, fw.ca.issue("a", days=0.01).cert_pem, category="certificate")
+
+
+def _empty_commit(fw: Firewall) -> str:
+    return ask(fw, type="commit", cmd=FULL)
+
+
+def _locks(fw: Firewall) -> str:
+    return ask(fw, type="op", cmd="<show><commit-locks><vsys>all</vsys></commit-locks></show>")
+
+
+SWITCHES: list[tuple[dict[str, Any], Any, str, str]] = [  # switch, scenario, what it says by default and switched
+    ({"private_key_does_not_fit": "refuse"}, _two_steps, "Successfully", "do not match"),
+    ({"profile_without_key": "refuse"}, _commit_keyless, ">OK<", "has no private key"),
+    ({"common_name_required": False}, _commit_nameless, "missing 'common-name'", ">OK<"),
+    ({"identical_import_is_change": False}, _import_again, "yes", "no"),
+    ({"commit_description": "refuse"}, _commit_described, "enqueued", "description  is unexpected"),
+    ({"description_maximum": 2}, _commit_described, "enqueued", "at most 2 characters"),
+    ({"partial_needs_action": True}, _commit_partial_without_action, "enqueued", "partial  is unexpected"),
+    ({"session_timeout_errors": 1}, _poll, "FIN", 'code="22"'),
+    ({"delete_seven": 1}, _delete, 'code="20"', 'code="7"'),
+    ({"field_order": "other"}, _fields, "subject-hash issuer-hash", "algorithm ca common-name"),
+    ({"expired_refused": False}, _past, "is expired", "Successfully"),
+    ({"no_changes": "19"}, _empty_commit, 'code="13"', 'code="19"'),
+    ({"commit_locks_vsys": False}, _locks, "<commit-locks>", "vsys  is unexpected"),
+    ({"passphrase_maximum": 0}, lambda fw: upload(fw, pem(fw)), "Successfully", "at most 0 characters"),
+    ({"text_before_begin": "accept"}, lambda fw: upload(fw, b"Bag\n" + pem(fw)), "begining", "Successfully"),
+]
+
+
+@pytest.mark.parametrize(
+    ("switch", "scenario", "usual", "switched"), SWITCHES, ids=[next(iter(s[0])) for s in SWITCHES]
+)
+def test_switch(switch: dict[str, Any], scenario: Any, usual: str, switched: str) -> None:
+    """Each switch changes what a device says, from the usual answer to the other one."""
+    assert usual in scenario(prepared(Firewall(commit_seconds=0)))
+    assert switched in scenario(prepared(Firewall(commit_seconds=0, switches=Switches(**switch))))
+
+
+def test_template_switches() -> None:
+    """``target-tpl-vsys`` counts only by switch, and an unknown template is refused by switch."""
+    pano = prepared(Panorama(commit_seconds=0, switches=Switches(target_tpl_vsys_ignored=False)))
+    upload(pano, pem(pano), target_tpl="T", target_tpl_vsys="vsys1")
+    assert pano.entry("new", below=pano.template_path("T", vsys="vsys1")) is not None
+    pano.switches = Switches(import_creates_template=False)
+    assert 'code="17"' in upload(pano, pem(pano), target_tpl="other")
+
+
+def test_unauthorized_status_by_switch(fw: Firewall) -> None:
+    """The reply with status unauth comes with HTTP 200, by switch with 403."""
+    fw.add_admin("you", role=custom_role(hidden=("show jobs",)))
+    headers, body = {"X-PAN-KEY": fw.admins["you"].key}, b"type=op&cmd=<show><jobs><all/></jobs></show>"
+    request = panos_requests.read("POST", "/api/", headers, body)
+    for status in (200, 403):
+        fw.switches = Switches(unauth_http_status=status)
+        assert fw.answer(request).status == status
 
 
 def test_config_lock_of_another_stops_writes_and_imports(fw: Firewall) -> None:

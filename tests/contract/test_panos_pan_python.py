@@ -116,7 +116,7 @@ def test_import_commit_and_serve(fw: Firewall) -> None:
 
 def test_asynchronous_commit_runs_through_its_states(fw: Firewall) -> None:
     """A commit is a job that a client polls: result PEND until it is FIN; a second one meanwhile is refused."""
-    fw.next_commits.append(Outcome(seconds=0.3))
+    fw.next_commits.append(Outcome(never_ends=True))
     api = client(fw)
     api.set("/config/shared/address", "<entry name='a'/>")
     api.commit("<commit></commit>")
@@ -125,6 +125,7 @@ def test_asynchronous_commit_runs_through_its_states(fw: Firewall) -> None:
     assert api.element_root.findtext("result/job/result") == "PEND"
     with pytest.raises(xapi.PanXapiError, match="Another commit/validate is in progress"):
         api.commit("<commit></commit>")
+    fw.finish_jobs()
     assert wait(api, number).findtext("result") == "OK"
     api.commit("<commit></commit>")
     assert (api.status, api.status_code) == ("success", "13")
@@ -156,7 +157,7 @@ def test_restart_after_the_management_certificate_changed(fw: Firewall) -> None:
     """The web server drops, refuses, answers 502 and 403, and then serves the new certificate."""
     fw.add_profile("MGMT", certificate="mgmt-old")
     fw.use_for_management("MGMT")
-    fw.restart = Restart(refuse=0.15, bad_gateway=0.15, invalid_credentials=1)
+    fw.restart = Restart(refuse=0.7, bad_gateway=0.05, invalid_credentials=1)
     new = fw.ca.issue(["localhost", "fw01.example.test"])
     api = client(fw)
     params = {"format": "pem", "certificate-name": "mgmt-old", "passphrase": "abc"}

@@ -44,7 +44,8 @@ class Device(Scene):
 
     def front_door(self, request: Request) -> Optional[replies.Reply]:
         """Return what the web server answers by itself while it restarts, else None."""
-        if time.monotonic() < self._not_before:
+        if self._bad_gateway_due or time.monotonic() < self._not_before:
+            self._bad_gateway_due = False
             return replies.BAD_GATEWAY
         if self._invalid_credentials and request.params.get("type") != "keygen":
             self._invalid_credentials -= 1

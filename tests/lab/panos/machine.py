@@ -33,7 +33,7 @@ class Restart:
 
     Attributes:
         refuse: seconds during which connections are refused.
-        bad_gateway: seconds after that with HTTP 502.
+        bad_gateway: seconds after that with HTTP 502; at least one request gets it, unless 0.
         invalid_credentials: requests after that answered with 403 ``Invalid credentials.``.
 
     """
@@ -82,6 +82,7 @@ class Machine:
         self._factory = tls or self._made_by_ca()
         self._served: Identity = self._factory
         self._not_before = 0.0  # until this moment (monotonic) the web server answers 502
+        self._bad_gateway_due = False  # nobody has got a 502 of this restart yet
         self._invalid_credentials = 0
         self.listener = Listener(address, port, self.served_pair, self._serve)
         self._listeners = [self.listener]
@@ -135,6 +136,12 @@ class Machine:
                 if not job.ended and job.due:
                     job.end()
 
+    def finish_jobs(self) -> None:
+        """Finish every job now, those that never end too."""
+        with self.lock:
+            for job in list(self.jobs.values()):
+                job.end()
+
     def enqueue(self, user: str, kind: str, seconds: float, **more: Any) -> jobs.Job:
         """Start a job."""
         number = max(self.jobs, default=1) + 1
@@ -159,6 +166,7 @@ class Machine:
         self._served = identity
         self.restarts += 1
         self._not_before = time.monotonic() + self.restart.refuse + self.restart.bad_gateway
+        self._bad_gateway_due = self.restart.bad_gateway > 0
         self._invalid_credentials = self.restart.invalid_credentials
         self.listener.refuse(self.restart.refuse)
 
