@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Optional, TypeVar
 
 from certhooks import probe
 from certhooks.deadline import Deadline
-from certhooks.errors import ConnectionLostError, Error, RolledBackError, StateError, UnreachableError
+from certhooks.errors import ConnectionLostError, DeadlineError, Error, RolledBackError, StateError, UnreachableError
 from certhooks.journal import DONE, FAILED, STAGED, UNCHANGED, UNDONE, Attempt, Journal
 from certhooks.secrets import redact
 from certhooks.target import Inspection, Run, Target, Undone
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from certhooks.bundle import Bundle
 
 _T = TypeVar("_T")
-_TRIES = 4
+# Seconds between the tries of a stage whose connection broke. Once a change is on its way into use, a device may
+# restart its web server: that takes minutes on PAN-OS.
+_PAUSES = (0.1, 1.0, 4.0)
+_PAUSES_IN_USE = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, *[15.0] * 18)
 _GRACE = 120.0  # seconds for taking changes back after the deadline has passed
 PLANNED = "planned"
 
@@ -177,12 +180,12 @@ class _Push:
                 inspection = self._current_inspection(again=turn > 0 or last_held >= self.looked_at)
             except BaseException as e:
                 error = e if isinstance(e, Error) else fault(e)
-                record.end(record.begin(self._attempt()), UNDONE, error.exit_code, str(error))
+                self._note(lambda: record.end(record.begin(self._attempt()), UNDONE, error.exit_code, str(error)))
                 raise
             self.result.changes = inspection.changes
             endpoints = (*inspection.endpoints, *self.options.probes)
             if not inspection.changes and not self.options.force and self._is_served(endpoints):
-                record.end(record.begin(self._attempt()), UNCHANGED)
+                self._note(lambda: record.end(record.begin(self._attempt()), UNCHANGED))
                 self.result.outcome, self.result.message = UNCHANGED, "nothing to do, it is installed"
                 if endpoints and not self.options.stage_only:
                     self.result.message += " and served by " + ", ".join(map(str, endpoints))
@@ -193,7 +196,7 @@ class _Push:
             except BaseException as e:
                 error = e if isinstance(e, Error) else fault(e)
                 undone, error = self._take_back(error, lambda: record.step(attempt, "rollback"))
-                record.end(attempt, UNDONE if undone else FAILED, error.exit_code, str(error))
+                self._note(lambda: record.end(attempt, UNDONE if undone else FAILED, error.exit_code, str(error)))
                 self.result.outcome = UNDONE if undone else FAILED
                 raise error from e
             self._succeed(record_end=lambda outcome: record.end(attempt, outcome), endpoints=endpoints)
@@ -219,22 +222,19 @@ class _Push:
         record_step("install")
         self._persist(lambda: self.target.install(self.bundle))
         record_step("activate")
-        self._persist(lambda: self.target.activate(self.bundle))
+        self._persist(lambda: self.target.activate(self.bundle), in_use=True)
         if not self.options.stage_only:
             record_step("verify")
-            self._persist(lambda: self.target.verify(self.bundle, tuple(endpoints)))
+            self._persist(lambda: self.target.verify(self.bundle, tuple(endpoints)), in_use=True)
 
     def _succeed(self, record_end: Callable[[str], None], endpoints: Sequence[Address]) -> None:
         outcome = STAGED if self.options.stage_only else DONE
         if self.options.prune and not self.options.stage_only:
             try:
-                self.result.pruned = self._persist(lambda: self.target.prune(self.bundle))
+                self.result.pruned = self._persist(lambda: self.target.prune(self.bundle), in_use=True)
             except Error as e:  # the new certificate is in use: what could not be tidied up is a remark
                 self.target.run.warn(f"could not prune: {e}")
-        try:
-            record_end(outcome)
-        except StateError as e:  # the device is done; only our note of it is missing
-            self.target.run.warn(str(e))
+        self._note(lambda: record_end(outcome))
         self.result.outcome = outcome
         self.result.message = "in the candidate, not committed" if self.options.stage_only else "installed"
         if endpoints and not self.options.stage_only:
@@ -246,12 +246,9 @@ class _Push:
         if deadline.remaining() < _GRACE:
             self.target.run.deadline = Deadline(_GRACE)
         self.target.run.tell(f"failed: {error}; taking our changes back")
+        self._note(record_step)
         try:
-            record_step()
-        except StateError as e:
-            self.target.run.warn(str(e))
-        try:
-            left = self._persist(self.target.rollback)
+            left = self._persist(self.target.rollback, in_use=True)
         except Error as e:
             self.target.run.warn(f"our changes could not be taken back: {e}")
             return False, error
@@ -262,25 +259,39 @@ class _Push:
             return True, RolledBackError(f"{error}; the previous certificate is back in place", hint=error.hint)
         return left is Undone.CLEAN, error
 
-    def _persist(self, stage: Callable[[], _T]) -> _T:
-        """Do a stage, again when the connection broke in the middle of it: every stage may be repeated."""
+    def _persist(self, stage: Callable[[], _T], *, in_use: bool = False) -> _T:
+        """Do a stage, again when the connection broke in the middle of it: every stage may be repeated.
+
+        With ``in_use`` a device that does not answer at all is waited for as well: it did before.
+        """
         lost: Optional[UnreachableError] = None
-        for turn in range(_TRIES):
-            if lost is not None:
-                self.target.run.tell(f"{lost}; trying again")
-                self.target.run.deadline.pause(0.5 * 2 ** (turn - 1), str(lost))
+        for pause in (*(_PAUSES_IN_USE if in_use else _PAUSES), None):
             try:
                 return stage()
-            except ConnectionLostError as e:
-                lost = e
             except UnreachableError as e:
-                if lost is None:
+                if pause is None or not (lost or in_use or isinstance(e, ConnectionLostError)):
                     raise
                 lost = e
-        raise lost or AssertionError
+            run = self.target.run
+            run.tell(f"{lost}; trying again")
+            try:
+                run.deadline.pause(pause, "the wait for the device")
+            except DeadlineError as over:
+                raise DeadlineError(f"{over}: {lost}", hint=over.hint) from lost
+        raise AssertionError("the last try returns or raises")
+
+    def _note(self, write: Callable[[], object]) -> None:
+        """Write to the journal what has happened already: a full disk is a remark then, and hides nothing."""
+        try:
+            write()
+        except StateError as e:
+            self.target.run.warn(str(e))
 
     def _is_served(self, endpoints: Iterable[Address]) -> bool:
-        return self.options.stage_only or all(probe.serves(e, self.bundle.fingerprint) for e in endpoints)
+        return self.options.stage_only or all(
+            probe.serves(e, self.bundle.fingerprint, timeout=max(0.1, min(10.0, self.deployment.deadline.remaining())))
+            for e in endpoints
+        )
 
     def _attempt(self, touches: tuple[str, ...] = ()) -> Attempt:
         described = self.bundle.describe()
