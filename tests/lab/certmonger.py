@@ -19,7 +19,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Callable, Optional
 
-import pytest
 from jeepney import DBusAddress, new_method_call
 from jeepney.io.blocking import open_dbus_connection
 
@@ -27,7 +26,7 @@ from tests.lab import ca_helper
 from tests.lab.ca_helper import HelperCa
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from typing_extensions import Self
 
@@ -35,7 +34,7 @@ NAME = "org.fedorahosted.certmonger"
 SYSTEM_SOCKET = Path("/run/dbus/system_bus_socket")
 STATE = Path("/var/lib/certmonger")
 START_SECONDS = 20.0  # a start takes 0.05 s; the rest is for a loaded machine
-_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 _BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -227,7 +226,7 @@ class CertmongerLab:
         return {name: str(path) for name, path in found.items()}
 
     def _spawn(self, command: list[str]) -> None:
-        env = {"PATH": _PATH, "DBUS_SYSTEM_BUS_ADDRESS": self.address, **self._daemon_env()}
+        env = {"PATH": PATH, "DBUS_SYSTEM_BUS_ADDRESS": self.address, **self._daemon_env()}
         dies_with_us = ["setpriv", "--pdeathsig", "KILL", "--", *command]
         with self.log.open("ab") as log:
             null = subprocess.DEVNULL
@@ -343,29 +342,3 @@ def _sweep() -> None:
     for folder in Path("/tmp").glob("certmonger-lab-*-*"):
         if not Path("/proc", folder.name.split("-")[2]).exists():
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _need(*, root: bool) -> None:
-    """Skip where something is missing, except in CI, where it must be there."""
-    lacks = [name for name in ("certmonger", "getcert", "dbus-daemon", "setpriv") if not shutil.which(name, path=_PATH)]
-    lacks += ["root"] if root and os.getuid() else []
-    if lacks and not os.environ.get("CI"):
-        pytest.skip(f"not here: {', '.join(lacks)}")
-
-
-@pytest.fixture
-def certmonger_lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[CertmongerLab]:
-    """Run certmonger on a private bus, which this process finds too (DBUS_SYSTEM_BUS_ADDRESS)."""
-    _need(root=False)
-    with CertmongerLab() as lab:
-        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", lab.address)
-        yield lab
-
-
-@pytest.fixture
-def system_bus_certmonger(monkeypatch: pytest.MonkeyPatch) -> Iterator[CertmongerLab]:
-    """Run certmonger on the machine's system bus; skips without root, but never in CI."""
-    _need(root=True)
-    monkeypatch.delenv("DBUS_SYSTEM_BUS_ADDRESS", raising=False)
-    with SystemBusCertmonger() as lab:
-        yield lab

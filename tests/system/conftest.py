@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab.certmonger import CertmongerLab, certmonger_lab, system_bus_certmonger
 from tests.lab.enrolled import EnrolledSite
+from tests.lab.fixtures import certmonger_lab, system_bus_certmonger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.lab.certmonger import CertmongerLab
+
 __all__ = ["certmonger_lab", "enrolled", "system_bus_certmonger"]
 
 
 @pytest.fixture
-def enrolled(tmp_path: Path, certmonger_lab: CertmongerLab) -> Iterator[EnrolledSite]:  # noqa: F811  pytest's way
+def enrolled(tmp_path: Path, certmonger_lab: CertmongerLab) -> Iterator[EnrolledSite]:
     """Provide a host whose certmonger is real and whose bus is private."""
     with EnrolledSite(tmp_path, certmonger_lab) as site:
         yield site
