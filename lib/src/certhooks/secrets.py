@@ -61,15 +61,16 @@ def read_private(path: Union[str, Path]) -> str:
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as e:
+    except (OSError, ValueError) as e:
         raise CredentialsError(
-            f"cannot read credentials {path}: {e.strerror}",
+            f"cannot read credentials {path}: {getattr(e, 'strerror', None) or e}",
             hint=f"create it: install -m 0600 /dev/null {path}",
         ) from e
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode):
+        os.close(fd)
+        raise CredentialsError(f"{path} is not a regular file")
     with os.fdopen(fd, "rb") as file:
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode):
-            raise CredentialsError(f"{path} is not a regular file")
         if info.st_mode & 0o077:
             raise CredentialsError(
                 f"{path} can be read by others (mode {stat.S_IMODE(info.st_mode):04o})",
@@ -81,7 +82,7 @@ def read_private(path: Union[str, Path]) -> str:
     if len(data) > _MAX_FILE:
         raise CredentialsError(f"{path} is larger than {_MAX_FILE} bytes: not a credentials file")
     try:
-        return data.decode()
+        return data.decode("utf-8-sig")  # Windows editors begin a file with a mark
     except UnicodeDecodeError:
         raise CredentialsError(f"{path} is not a text file") from None
 
