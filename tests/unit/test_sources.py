@@ -115,6 +115,17 @@ def test_certmonger_request(rsa_leaf: Issued, root: CA, tmp_path: Path) -> None:
     assert "-k KEY -f CERT" in fails("in no file", sources.from_request, Request(None, None))
 
 
+def test_further_certificates(rsa_leaf: Issued, ec_leaf: Issued, root: CA, tmp_path: Path) -> None:
+    """A file of CA certificates completes chain and roots, and leaves the pair as it is."""
+    write(tmp_path, more_pem=root.pem + rsa_leaf.chain_pem + ec_leaf.cert_pem)
+    bare = Bundle.from_pem(rsa_leaf.cert_pem, rsa_leaf.key_pem)
+    full = sources.with_more(bare, tmp_path / "more.pem")
+    assert (full.leaf, full.chain, full.roots) == (bare.leaf, rsa_leaf.chain, (root.certificate,))
+    assert full.key_pem() == rsa_leaf.key_pem
+    assert full.roots_pem == (root.pem.decode(),)
+    fails(f"no such file: {tmp_path / 'none'}", sources.with_more, bare, tmp_path / "none")
+
+
 # -c, -C and -K
 
 
