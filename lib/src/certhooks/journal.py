@@ -108,6 +108,15 @@ class Record:
             touched += attempt.touches
         return touched
 
+    def brought(self) -> set[str]:
+        """Return the fingerprints that the target may serve because of us: what was last in place, or tried since."""
+        found: set[str] = set()
+        for attempt in reversed(self.attempts):
+            found.add(attempt.fingerprint)
+            if attempt.outcome in {DONE, UNCHANGED}:
+                break
+        return found - {""}
+
     def _write(self) -> None:
         document = {"version": 1, "target": self.target, "attempts": [asdict(a) for a in self.attempts]}
         _replace(self._path, json.dumps(document, indent=1).encode())
@@ -124,10 +133,14 @@ class Journal:
         self.folder = folder
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if folder.stat().st_mode & 0o077:
-                folder.chmod(0o700)
-        except OSError as e:
+            info = folder.stat()
+        except (OSError, ValueError) as e:
             raise _state_error(e, folder) from e
+        if info.st_mode & 0o077 or info.st_uid not in {0, os.geteuid()}:
+            raise StateError(
+                f"the state folder {folder} is open to others (uid {info.st_uid}, mode {info.st_mode & 0o7777:04o})",
+                hint=f"if it is for certhooks alone: chmod 0700 {folder}; else name another with --state-dir",
+            )
 
     def record(self, target: str) -> Record:
         """Return what is known of a target; a damaged file is set aside and begun anew."""
@@ -173,13 +186,25 @@ class Journal:
             raise _state_error(e, path) from e
         try:
             document = json.loads(text)
-            attempts = [Attempt(**{str(k): v for k, v in a.items()}) for a in document["attempts"]]
-            return Record(path, str(document["target"]), attempts)
+            return Record(path, str(document["target"]), [_attempt(stored) for stored in document["attempts"]])
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             aside = path.with_suffix(".damaged")
             with suppress(OSError):
                 path.replace(aside)
             return None
+
+
+def _attempt(stored: dict[str, Any]) -> Attempt:
+    """Return an attempt from a file; TypeError where it is not what we wrote."""
+    attempt = Attempt(**stored)
+    for name, usual in asdict(Attempt("", ended=0.0)).items():
+        value = getattr(attempt, name)
+        fits = isinstance(value, (int, float) if isinstance(usual, (int, float)) else type(usual))
+        if not fits and (name, value) != ("ended", None):
+            raise TypeError(name)
+    if not all(isinstance(text, str) for text in (*attempt.command, *attempt.touches)):
+        raise TypeError("text")
+    return attempt
 
 
 def _acquire(fd: int, device: str, deadline: Deadline) -> bool:
@@ -233,8 +258,9 @@ def _replace(path: Path, data: bytes) -> None:
         raise _state_error(e, path) from e
 
 
-def _state_error(error: OSError, path: Path) -> StateError:
+def _state_error(error: Exception, path: Path) -> StateError:
+    reason = getattr(error, "strerror", None) or str(error)
     return StateError(
-        f"cannot use the state folder: {path}: {(error.strerror or str(error)).lower()}",
+        f"cannot use the state folder: {path}: {reason.lower()}",
         hint="run as root, make room on the disk, or name another folder with --state-dir",
     )

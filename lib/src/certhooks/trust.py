@@ -32,18 +32,24 @@ class Trust:
     cafile: Optional[Path] = None
     pin: Optional[str] = None
 
-    def contexts(self, roots: Iterable[str] = (), leaf: str = "") -> Callable[[Address], ssl.SSLContext]:
+    def contexts(
+        self,
+        roots: Iterable[str] = (),
+        leaf: str = "",
+        brought: Callable[[Address], Iterable[str]] = lambda _address: (),
+    ) -> Callable[[Address], ssl.SSLContext]:
         """Return what gives each device its verifying context: one for all, or with a pin one each.
 
         The device may serve the new certificate before the run is over, so that the new certificate's own ``roots``
-        (PEM) are trusted too, and with a pin the new ``leaf`` (PEM).
+        (PEM) are trusted too, and with a pin the new ``leaf`` (PEM). ``brought`` are fingerprints of what earlier runs
+        brought to the device: a pin given once stays good when the device serves that.
 
         Raises (also the returned function):
             UsageError: a CA file cannot be read.
             UnreachableError: with a pin, no answer or another certificate than the pinned one.
         """
         if self.pin:
-            return lambda address: self._pinned(address, leaf)
+            return lambda address: self._pinned(address, leaf, brought(address))
         shared = self._verifying(roots)
         return lambda _address: shared
 
@@ -59,11 +65,11 @@ class Trust:
             context.load_verify_locations(cadata=pem)
         return context
 
-    def _pinned(self, address: Address, leaf: str) -> ssl.SSLContext:
+    def _pinned(self, address: Address, leaf: str, brought: Iterable[str]) -> ssl.SSLContext:
         """Fetch what is served by a bare handshake that sends nothing, compare it, and trust exactly that."""
         served = probe.first(address)
         new = ssl.PEM_cert_to_DER_cert(leaf) if leaf else b""
-        if served.fingerprint != fingerprint(self.pin or "") and served.der != new:
+        if served.der != new and served.fingerprint not in {fingerprint(self.pin or ""), *brought}:
             raise UnreachableError(
                 f"{address} serves another certificate than the pinned one: sha256:{served.fingerprint}",
                 hint="compare it with the device's console; if it is right, give it to --pin",
@@ -107,7 +113,7 @@ def explain(error: ssl.SSLError, address: Address) -> UnreachableError:
 def _load(context: ssl.SSLContext, path: Path) -> None:
     try:
         context.load_verify_locations(cafile=str(path))
-    except (OSError, ssl.SSLError) as e:
+    except (OSError, ValueError) as e:
         what = (
             e.strerror
             if isinstance(e, OSError) and not isinstance(e, ssl.SSLError) and e.strerror
