@@ -225,6 +225,11 @@ def test_progress_grows_with_the_clock(fw: Firewall, monkeypatch: pytest.MonkeyP
     assert [status for status, _ in seen] == ["PEND", "ACT", "ACT", "FIN"]
     assert [progress for _, progress in seen] == sorted(progress for _, progress in seen)
     assert (seen[2][1], seen[3][1]) == (99, 100)
+    put(fw, "<entry name='b'/>")
+    fw.next_commits.append(Outcome(seconds=1, never_ends=True))
+    ask(fw, type="commit", cmd=FULL)
+    monkeypatch.setattr(time, "monotonic", lambda: began + 1000)
+    assert "<progress>99</progress>" in last_job(fw)
 
 
 # What imports do, and what they refuse.
