@@ -172,7 +172,7 @@ class Screen:
         with self._lock:
             if self.verbose:
                 self._clear()
-                self._err.write(f"{text}\n")
+                self._err.write(f"{_safe(text)}\n")
             elif self._live:
                 self._err.write(f"\r\033[K{_safe(text)[: _columns() - 1]}")
                 self._drawn = True
@@ -182,7 +182,7 @@ class Screen:
         """Print a result."""
         with self._lock:
             self._clear()
-            self._out.write(f"{text}\n")
+            self._out.write(f"{_safe(text)}\n")
             self._out.flush()
 
     def warn(self, text: str) -> None:
@@ -201,8 +201,8 @@ class Screen:
         shown = f"\033[{color}m{kind}:\033[0m" if self._color else f"{kind}:"
         with self._lock:
             self._clear()
-            for line in redact(text).splitlines() or [""]:
-                self._err.write(f"{self.prog}: {shown} {_safe(line)}\n")
+            one_line = " ".join(redact(text).splitlines())
+            self._err.write(f"{self.prog}: {shown} {_safe(one_line)}\n")
             self._err.flush()
 
     def _clear(self) -> None:
