@@ -299,6 +299,34 @@ def test_a_group_is_done_in_turn_by_rank_and_looked_at_again(push: Any, bundle: 
     assert "passive install" not in order
 
 
+def test_one_device_under_two_names_is_looked_at_again(push: Any, bundle: Bundle) -> None:
+    """The second name sees what was done under the first, and does nothing."""
+    first, second = Toy("a", group="serial 1"), Toy("b", group="serial 1")
+    both = threading.Barrier(2, timeout=10)
+    for toy, other in ((first, second), (second, first)):
+
+        def during(method: str, toy: Toy = toy, other: Toy = other) -> None:
+            if method == "inspect" and toy.calls == ["inspect"]:
+                both.wait()
+            if method == "verify":
+                other.holds = bundle.fingerprint
+
+        toy.during = during
+    results = push(first, second)
+    assert sorted(r.outcome for r in results) == [DONE, UNCHANGED]
+
+
+def test_a_slow_device_does_not_hold_up_the_others(push: Any) -> None:
+    """A device that takes long to be looked at is waited for by nobody."""
+    slow, quick = Toy("slow"), Toy("quick")
+    done = threading.Event()
+    seen: list[bool] = []
+    quick.during = lambda method: done.set() if method == "close" else None
+    slow.during = lambda method: seen.append(done.wait(10)) if method == "inspect" else None
+    assert [r.exit_code for r in push(slow, quick)] == [0, 0]
+    assert seen == [True]
+
+
 def test_a_held_device_is_waited_for_and_looked_at_again(
     bundle: Bundle, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,8 +6,11 @@ activated, verified, and on failure rolled back, with the journal written before
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Optional, TypeVar
 
@@ -19,10 +22,11 @@ from certhooks.secrets import redact
 from certhooks.target import Inspection, Run, Target, Undone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from certhooks.address import Address
     from certhooks.bundle import Bundle
+    from certhooks.journal import Record
 
 _T = TypeVar("_T")
 # Seconds between the tries of a stage whose connection broke. Once a change is on its way into use, a device may
@@ -91,6 +95,8 @@ class Deployment:
         self.options = options
         self.deadline = Deadline(options.timeout)
         self._tell = tell
+        self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._gone: set[str] = set()
 
     def run(self, targets: Sequence[Target]) -> list[Result]:
         """Do all targets, side by side where their groups allow it, and return a result each, in the same order."""
@@ -98,16 +104,20 @@ class Deployment:
         pushes = [_Push(self, target) for target in targets]
         with ThreadPoolExecutor(workers) as pool:
             try:
-                list(pool.map(_Push.look, pushes))
-                groups: dict[str, list[_Push]] = {}
-                for push in pushes:
-                    group = push.inspection.group if push.inspection else ""
-                    groups.setdefault(group or push.target.name, []).append(push)
-                list(pool.map(_in_turn, groups.values()))
+                list(pool.map(_Push.look_and_push, pushes))
+                # Those that take their configuration from another of the group come when the others have it.
+                list(pool.map(_Push.push, [push for push in pushes if push.rank > 0]))
             except BaseException:
                 self.deadline.interrupt()
                 raise
         return [push.result for push in pushes]
+
+    @contextmanager
+    def turn(self, group: str) -> Iterator[bool]:
+        """Let one device of a group at a time through; yields whether another of it went before."""
+        with self._turns[group]:
+            yield group in self._gone
+            self._gone.add(group)
 
     def tell(self, who: str, what: str) -> None:
         """Pass on what is worth showing, without secrets."""
@@ -130,6 +140,17 @@ class _Push:
             deployment.deadline, lambda text: deployment.tell(target.label, text), parts=self.result.parts
         )
 
+    @property
+    def rank(self) -> int:
+        """Where in its group the target comes; 0 while that is not known."""
+        return self.inspection.rank if self.inspection else 0
+
+    def look_and_push(self) -> None:
+        """Inspect, and push unless the target has to wait for another of its group."""
+        self.look()
+        if self.rank == 0:
+            self.push()
+
     def look(self) -> None:
         """Inspect, and check what the target needs; a failure is kept for the result."""
         try:
@@ -140,11 +161,13 @@ class _Push:
         except Exception as e:  # noqa: BLE001  one target's fault must not stop the others; it becomes its result
             self.failure = fault(e)
 
-    def push(self, turn: int) -> None:
-        """Bring the certificate to the target and fill in the result."""
+    def push(self) -> None:
+        """Bring the certificate to the target, alone in its group, and fill in the result."""
+        group = (self.inspection.group if self.inspection else "") or self.target.name
         started = time.monotonic()
         try:
-            self._push(turn)
+            with self.deployment.turn(group) as not_first:
+                self._push(look_again=not_first)
         except Error as e:
             self._fail(e)
         except Exception as e:  # noqa: BLE001  as above
@@ -157,6 +180,8 @@ class _Push:
     def _inspect(self) -> Inspection:
         self.deployment.deadline.check("the run")
         self.looked_at = time.time()
+        record = self.deployment.journal.record(self.target.name)
+        self.target.run.leftover, self.target.run.achieved = tuple(record.unfinished()), _achieved(record)
         self.target.run.tell("looking at what is installed")
         self.inspection = self._persist(lambda: self.target.inspect(self.bundle))
         needs = self.target.needs()
@@ -170,14 +195,14 @@ class _Push:
             self.target.run.warn(remark)
         return self.inspection
 
-    def _push(self, turn: int) -> None:
+    def _push(self, *, look_again: bool) -> None:
         if self.options.dry_run:
             self._plan()
             return
         with self.deployment.journal.lock(self.target.device, self.deployment.deadline) as last_held:
             record = self.deployment.journal.record(self.target.name)
             try:
-                inspection = self._current_inspection(again=turn > 0 or last_held >= self.looked_at)
+                inspection = self._current_inspection(again=look_again or last_held >= self.looked_at)
             except BaseException as e:
                 error = e if isinstance(e, Error) else fault(e)
                 self._note(lambda: record.end(record.begin(self._attempt()), UNDONE, error.exit_code, str(error)))
@@ -323,7 +348,11 @@ def fault(error: BaseException) -> Error:
     )
 
 
-def _in_turn(pushes: list[_Push]) -> None:
-    pushes.sort(key=lambda push: push.inspection.rank if push.inspection else 0)
-    for turn, push in enumerate(pushes):
-        push.push(turn)
+def _achieved(record: Record) -> str:
+    """Return the fingerprint that the last run left in place, empty where it left something else behind or none ran."""
+    for attempt in reversed(record.attempts):
+        if attempt.outcome in {DONE, UNCHANGED}:
+            return attempt.fingerprint
+        if attempt.outcome != UNDONE:
+            break
+    return ""

@@ -63,14 +63,16 @@ class Undone(Enum):
 class Run:
     """What a target may use of its surroundings: the deadline, and somebody to tell.
 
-    ``leftover`` is what earlier runs touched and did not end (see ``Inspection.touches``); ``parts`` are results within
-    the target, such as those of the devices behind a Panorama.
+    ``leftover`` is what earlier runs touched and did not end (see ``Inspection.touches``), ``achieved`` the fingerprint
+    that the last of them left in place, empty where that is not known; ``parts`` are results within the target, such
+    as those of the devices behind a Panorama.
     """
 
     deadline: Deadline
     tell: Callable[[str], None] = lambda _: None
     warnings: list[str] = field(default_factory=list)
     leftover: tuple[str, ...] = ()
+    achieved: str = ""
     parts: list[dict[str, str]] = field(default_factory=list)
 
     def warn(self, text: str) -> None:
