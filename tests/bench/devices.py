@@ -1,4 +1,4 @@
-"""Emulated firewalls in a process of their own, told what to do by JSON lines: their CPU is not that of what is measured.
+"""Emulated firewalls in a process of their own, told what to do by JSON lines: what is measured shares no CPU with them.
 
 ``Devices`` is the caller's side; run as a module it is the other one.
 """
@@ -56,9 +56,11 @@ class _Server:
         self.firewalls: dict[int, Any] = {}
 
     def start(self, count: int, commit_seconds: float, key: str) -> list[int]:
-        """Start new firewalls and return their ports."""
+        """Start new firewalls, which have never seen our key, and return their ports."""
         from tests.lab.panos import Firewall
+        from tests.lab.panos.certificates import checked_key
 
+        checked_key.cache_clear()
         ports = []
         for _ in range(count):
             tls = self.own.fullchain_pem, self.own.key_pem
@@ -100,9 +102,7 @@ class _Server:
         """Write the requests that a firewall got, a poll of a job once; return how many."""
         requests = [(each.headers.get("Content-Type", ""), each.body) for each in self.firewalls[port].requests]
         once = [request for request, _polls in itertools.groupby(requests)]
-        with open(path, "wb") as file:
-            for content_type, body in once:
-                file.write(f"{content_type}\n{len(body)}\n".encode() + body)
+        Path(path).write_bytes(b"".join(f"{kind}\n{len(body)}\n".encode() + body for kind, body in once))
         return len(once)
 
     def stop(self) -> None:

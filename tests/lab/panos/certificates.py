@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import functools
 import hashlib
 import re
 import secrets
@@ -65,12 +66,27 @@ def read_pem(data: bytes, passphrase: str) -> Material:
 def _open_key(block: bytes, passphrase: str) -> bytes:
     encrypted = b"ENCRYPTED" in block
     try:
-        key = serialization.load_pem_private_key(block, passphrase.encode() if encrypted else None)
+        key = serialization.load_pem_private_key(
+            block, passphrase.encode() if encrypted else None, unsafe_skip_rsa_key_validation=True
+        )
     except (TypeError, ValueError) as error:
         if encrypted:
             raise WrongPassphraseError from error
         raise
-    return _pem(key)
+    plain = _pem(key)
+    checked_key(plain)
+    return plain
+
+
+@functools.lru_cache(maxsize=64)
+def checked_key(key_pem: bytes) -> Any:
+    """Return a private key whose numbers are right; to test its primes takes 50 ms, and a fleet gets the same one.
+
+    Raises:
+        ValueError: they are not.
+
+    """
+    return serialization.load_pem_private_key(key_pem, None)
 
 
 def _pem(key: Any) -> bytes:
@@ -90,18 +106,14 @@ def read_pkcs12(data: bytes, passphrase: str) -> Material:
     if data[:1] != b"\x30":
         raise ValueError("not DER")
     try:
-        bundle = pkcs12.load_pkcs12(data, passphrase.encode())
+        key, leaf, chain = pkcs12.load_key_and_certificates(data, passphrase.encode())
     except UnsupportedAlgorithm as error:
         raise ValueError(str(error)) from error
     except ValueError as error:
         if "password" in str(error).lower():
             raise WrongPassphraseError from error
         raise
-    return Material(
-        bundle.cert.certificate if bundle.cert else None,
-        tuple(extra.certificate for extra in bundle.additional_certs),
-        _pem(bundle.key) if bundle.key else None,
-    )
+    return Material(leaf, tuple(chain), _pem(key) if key else None)
 
 
 def uses_pbes2(data: bytes) -> bool:
@@ -111,7 +123,7 @@ def uses_pbes2(data: bytes) -> bool:
 
 def fits(certificate: x509.Certificate, key_pem: bytes) -> bool:
     """Tell whether the private key belongs to the certificate."""
-    key = serialization.load_pem_private_key(key_pem, None)
+    key = checked_key(key_pem)
     spki = serialization.PublicFormat.SubjectPublicKeyInfo
     der = serialization.Encoding.DER
     return key.public_key().public_bytes(der, spki) == certificate.public_key().public_bytes(der, spki)
