@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 IPA_CA = Path("/etc/ipa/ca.crt")
 _SHA256_DIGITS = 64
-_NO_CHECK_TIME = 0x200000  # OpenSSL's X509_V_FLAG_NO_CHECK_TIME; the ssl module has no name for it
+# OpenSSL's X509_V_FLAG_*: the ssl module has a name for the first from Python 3.10 on, for the second never.
+_PARTIAL_CHAIN, _NO_CHECK_TIME = 0x80000, 0x200000
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Trust:
             )
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False  # the certificate itself is known: its names prove nothing more
-        context.verify_flags |= ssl.VerifyFlags(ssl.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME)
+        context.verify_flags |= ssl.VerifyFlags(_PARTIAL_CHAIN | _NO_CHECK_TIME)
         for der in filter(None, (served.der, new)):
             context.load_verify_locations(cadata=der)
         return context
