@@ -7,8 +7,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from contrib.demo import enclosure
+
+if TYPE_CHECKING:
+    from contrib.demo.stage import Stage
 
 _INSIDE = "--inside"
 
@@ -33,25 +37,26 @@ def inside(*, shell: bool = False) -> int:
     return perform(Stage(), shell=shell)
 
 
-def perform(stage: Stage, *, shell: bool = False) -> int:  # noqa: F821  imported where its mounts are settled
+def perform(stage: Stage, *, shell: bool = False) -> int:
     """Tell the story on a stage."""
+    from certhooks.errors import Error
     from contrib.demo.story import Screen, StepFailedError, Story
 
     screen = Screen()
     started = time.monotonic()
     print("certhooks: the real certmonger, the installed commands, an emulated firewall; all in namespaces of its own")
+    status = 1
     with stage:
         try:
             Story(stage, screen).tell()
-        except StepFailedError as e:
+        except (StepFailedError, Error) as e:
             print(f"\ndemo: failed: {e}", flush=True)
-            if shell:
-                _shell()
-            return 1
-        print(f"\nAll {screen.checks} checks hold, in {time.monotonic() - started:.0f} s.", flush=True)
+        else:
+            status = 0
+            print(f"\nAll {screen.checks} checks hold, in {time.monotonic() - started:.0f} s.", flush=True)
         if shell:
             _shell()
-    return 0
+    return status
 
 
 def _shell() -> None:

@@ -40,16 +40,20 @@ class Screen:
         self.checks = 0
 
     def heading(self, text: str) -> None:
+        """Begin the next step."""
         self._steps += 1
         print(f"\n{self._paint('1', f'{self._steps}. {text}')}", flush=True)
 
     def note(self, text: str) -> None:
+        """Say what comes now."""
         print(f"   {text}", flush=True)
 
     def show(self, line: str) -> None:
+        """Show a line of output."""
         print(f"     {line.rstrip()}", flush=True)
 
     def command(self, line: str) -> None:
+        """Show what is typed."""
         print(f"   {self._paint('36', '$ ' + line)}", flush=True)
 
     def check(self, what: str, holds: bool) -> None:  # noqa: FBT001  what, and whether it holds
@@ -106,7 +110,7 @@ class Story:
         screen.check(
             "the portal serves the certificate that certmonger keeps", after.serial == self.stage.kept().serial
         )
-        screen.check("it is another one than before", after.serial != before.serial)
+        screen.check("it is another one than before", after != before)
         both = {self.stage.firewall.profile_certificate(name) for name in ("GP_PORTAL", "GP_GATEWAY")}
         screen.check(f"both profiles use {', '.join(map(str, both))}", len(both) == 1)
         return after
@@ -116,7 +120,7 @@ class Story:
         with self._unchanged("no import, no change, no commit"):
             output = self._run(INSTCERT)
         self.screen.check("it says so", "nothing to do" in output)
-        self.screen.check("the portal serves the same certificate", self.stage.served().serial == now.serial)
+        self.screen.check("the portal serves the same certificate", self.stage.served() == now)
 
     def _renewal(self, old: Served) -> Served:
         screen = self.screen
@@ -126,7 +130,7 @@ class Story:
         self._show_log()
         screen.note("The portal serves:")
         new = self._served()
-        screen.check("the renewed certificate is served", new.serial == self.stage.kept().serial != old.serial)
+        screen.check("the renewed certificate is served", new == self.stage.kept() != old)
         return new
 
     def _refused_commit(self, good: Served) -> None:
@@ -143,7 +147,7 @@ class Story:
         screen.check("error and hint are there", "error:" in output and "hint:" in output)
         left = self.stage.firewall.pending_of("certhooks")
         screen.check("nothing of ours is left in the firewall's candidate", not left)
-        screen.check("the portal still serves the good certificate", self.stage.served().serial == good.serial)
+        screen.check("the portal still serves the good certificate", self.stage.served() == good)
 
     def _way_out(self, old: Served) -> None:
         screen = self.screen
@@ -155,23 +159,24 @@ class Story:
         self._run(INSTCERT)
         screen.note("The portal serves:")
         new = self._served()
-        screen.check("the renewed certificate is served", new.serial == self.stage.kept().serial != old.serial)
+        screen.check("the renewed certificate is served", new == self.stage.kept() != old)
 
     def _others(self) -> None:
         self.screen.heading("What other administrators were editing")
         pending = self.stage.firewall.pending_of("alice")
         self.screen.show(f"alice: {'; '.join(pending)}")
-        self.screen.check("alice's edit is still pending: it was not committed along", len(pending) == 1)
+        still = any("printer" in xpath for xpath in pending)
+        self.screen.check("alice's edit is still pending: it was not committed along", still)
 
     def _renew(self) -> None:
         """Have certmonger renew, and return when it and its post-save command are done."""
-        before = self.stage.kept().serial
+        before = self.stage.kept()
         self._run(RESUBMIT)
         with Certmonger.open() as certmonger:
             request = certmonger.by_cert_file(str(CERT_FILE))
             if request is None:
                 raise StepFailedError(f"certmonger does not track {CERT_FILE}")
-            _wait("certmonger saves a new certificate", lambda: self.stage.kept().serial != before)
+            _wait("certmonger saves a new certificate", lambda: self.stage.kept() != before)
             request = certmonger.wait(request, Deadline(_COMMAND_SECONDS), lambda _: None, monitoring=True)
         self.screen.check(f"certmonger has a new certificate and says {request.status}", request.status == "MONITORING")
 
@@ -208,9 +213,8 @@ class Story:
                 self.screen.show(each)
             code = started.wait()
             watchdog.cancel()
-        self.screen.check(
-            f"exit status {status}" if code == status else f"exit status {code}, not {status}", code == status
-        )
+        wanted = "" if code == status else f", but should be {status}"
+        self.screen.check(f"exit status {code}{wanted}", not wanted)
         return "".join(output)
 
 
