@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from certhooks.address import Address
     from certhooks.deadline import Deadline
-    from certhooks_pan.target import Wish
+    from certhooks_pan.wanted import Wish
 
 PROG = "pan_getcert"
 _EXAMPLES = """\
@@ -88,7 +88,7 @@ def _enrol(args: argparse.Namespace, screen: cli.Screen) -> int:
     from certhooks import journal
     from certhooks.certmonger import Certmonger
     from certhooks.deadline import Deadline
-    from certhooks_pan.target import journal_name
+    from certhooks_pan.wanted import journal_name
 
     wanted = instcert.wish(args, PROG)
     certificate = enrol.wanted(args)

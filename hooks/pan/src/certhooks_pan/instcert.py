@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from certhooks.bundle import Bundle
     from certhooks.journal import Journal
     from certhooks_pan.panrc import Credentials
-    from certhooks_pan.target import PanTarget, Wish
+    from certhooks_pan.target import PanTarget
+    from certhooks_pan.wanted import Wish
 
 PROG = "pan_instcert"
 
@@ -108,7 +109,7 @@ def wish(args: argparse.Namespace, prog: str = PROG) -> Wish:
     """
     from certhooks_pan import names
     from certhooks_pan.scope import Scope
-    from certhooks_pan.target import Wish
+    from certhooks_pan.wanted import Wish
 
     if not args.common_name:
         raise UsageError("-c is missing: the common name of the certificate", hint=f"{prog} --help")
@@ -251,7 +252,7 @@ def target(
 def _note(books: Journal, wanted: Wish, addresses: list[Address], error: Error, command: Sequence[str]) -> None:
     """Write a failure that happened before any device was asked into each device's journal."""
     from certhooks.journal import UNDONE, Attempt
-    from certhooks_pan.target import journal_name
+    from certhooks_pan.wanted import journal_name
 
     for each in addresses:
         record = books.record(journal_name(each, wanted))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _RESTART = 300.0  # seconds that the management server may be away while it takes a new certificate
+_NOT_THERE = "7"
 _FIRST_POLL, _SLOWEST_POLL = 0.2, 4.0  # faster than 2 s may slow a long job down (pango), slower wastes a short one
 
 
@@ -98,28 +99,30 @@ def push_stack(name: str, description: str) -> str:
     )
 
 
-def commit(
+def start_commit(
     client: Client, cmd: Callable[[str], str], description: str, action: Optional[str], run: Run
-) -> Optional[Job]:
-    """Commit and follow the job; None when there was nothing to commit, in either of PAN-OS's dialects.
+) -> Optional[str]:
+    """Ask for a commit and return its job's number; None when there is nothing to commit, in either dialect.
 
     ``cmd`` makes the command from a description; some versions refuse one, and then get an empty one.
+
+    Raises:
+        ActivationError: the device refused it.
     """
     try:
         reply = when_free(lambda: client.commit(cmd(description), action), run)
     except RefusedError as e:
-        if "description" not in str(e):
-            raise ActivationError(f"the commit was refused: {e}", hint=e.hint) from e
-        reply = when_free(lambda: client.commit(cmd(""), action), run)
-    number = reply.findtext("result/job")
+        if description and "description" in str(e):
+            return start_commit(client, cmd, "", action, run)
+        raise ActivationError(f"the commit was refused: {e}", hint=e.hint) from e
+    number = (reply.findtext("result/job") or "").strip()
     if not number:
         run.tell("nothing to commit")
-        return None
-    return follow(client, number.strip(), run)
+    return number or None
 
 
-def push(client: Client, cmd: str, run: Run) -> Job:
-    """Push from Panorama and follow the job; whether it went well is each device's own result.
+def start_push(client: Client, cmd: str, run: Run) -> str:
+    """Ask a Panorama for a push and return its job's number.
 
     Raises:
         ActivationError: Panorama refused it.
@@ -131,39 +134,58 @@ def push(client: Client, cmd: str, run: Run) -> Job:
     number = (reply.findtext("result/job") or "").strip()
     if not number:
         raise ActivationError(f"Panorama started no push: {lines(reply)[:200]}")
-    return follow(client, number, run)
+    return number
 
 
-def follow(client: Client, number: str, run: Run) -> Job:
-    """Return a job when it is over, whatever its result; the web server may restart meanwhile.
+def follow(client: Client, number: str, run: Run) -> Optional[Job]:
+    """Return a job when it is over, whatever its result; None when the device no longer knows it.
+
+    A device forgets its jobs when its management server restarts, and another administrator can clear them.
 
     Raises:
-        ActivationError: the device no longer knows the job.
+        ActivationError: the job cannot be followed.
         DeadlineError: it did not end in time.
         UnreachableError, CredentialsError: the device did not come back within five minutes.
     """
     shown = ""
+    for pause in growing(_FIRST_POLL, _SLOWEST_POLL):
+        try:
+            job = patiently(lambda: _look(client, number), client, run, f"job {number}")
+        except RefusedError as e:
+            if e.code == _NOT_THERE or "not found" in str(e):
+                run.tell(f"job {number} is not known any more: looking at what is running instead")
+                return None
+            raise ActivationError(f"job {number} cannot be followed: {e}") from e
+        if job.finished:
+            return job
+        now = f"job {number}: {job.status} {job.progress}".rstrip()
+        if now != shown:
+            run.tell(now)
+            shown = now
+        run.deadline.pause(pause, f"job {number}")
+    raise AssertionError("growing() has no end")
+
+
+def patiently(ask: Callable[[], _T], client: Client, run: Run, what: str) -> _T:
+    """Ask, again while the management server is away because its certificate has just changed.
+
+    Its services start one by one: connections are refused, then there is HTTP 502, then "Invalid credentials.".
+
+    Raises:
+        DeadlineError: the run's time is over.
+        UnreachableError, CredentialsError: the device did not come back within five minutes.
+    """
     patience = run.deadline.within(_RESTART)
     for pause in growing(_FIRST_POLL, _SLOWEST_POLL):
-        run.deadline.check(f"job {number}")
+        run.deadline.check(what)
         try:
-            job = read(client.op(f"<show><jobs><id>{escape(number)}</id></jobs></show>"))
-        except (UnreachableError, CredentialsError) as e:  # "Invalid credentials." too while its services start
+            return ask()
+        except (UnreachableError, CredentialsError) as e:
             client.forget_trust()
             if patience.remaining() <= 0:
                 raise
-            run.tell(f"job {number}: the management server is away ({e})")
-        except RefusedError as e:
-            raise ActivationError(f"job {number} cannot be followed: {e}") from e
-        else:
-            patience = run.deadline.within(_RESTART)
-            if job.finished:
-                return job
-            now = f"job {number}: {job.status} {job.progress}".rstrip()
-            if now != shown:
-                run.tell(now)
-                shown = now
-        run.deadline.pause(pause, f"job {number}")
+            run.tell(f"{what}: the management server is away ({e})")
+        run.deadline.pause(pause, what)
     raise AssertionError("growing() has no end")
 
 
@@ -200,6 +222,10 @@ def read(reply: Element) -> Job:
         warnings=_lines(node.findall("warnings/line")),
         devices=tuple(map(_device, node.findall("devices/entry"))),
     )
+
+
+def _look(client: Client, number: str) -> Job:
+    return read(client.op(f"<show><jobs><id>{escape(number)}</id></jobs></show>"))
 
 
 def _device(entry: Element) -> Device:

@@ -80,6 +80,12 @@ class Scope:
         return ", ".join(parts) or "shared"
 
 
+def within(path: str, place: str) -> bool:
+    """Tell whether an XPath, quoted in either way, is a place or something below it."""
+    path, place = path.replace('"', "'"), place.replace('"', "'")
+    return path == place or path.startswith((f"{place}/", f"{place}["))
+
+
 def certificate(base: str, name: str) -> str:
     """Return the XPath of one certificate; ``name`` has passed ``names``."""
     return f"{base}/certificate/entry[@name='{name}']"

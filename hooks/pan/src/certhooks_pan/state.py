@@ -65,6 +65,10 @@ class Config:
         held = self.certificates.get(name)
         return held is not None and held.fingerprint == fingerprint and held.has_key
 
+    def fingerprint(self, name: str) -> str:
+        """Return the fingerprint of the certificate with this name, empty when there is none."""
+        return self.certificates[name].fingerprint if name in self.certificates else ""
+
     def name_of(self, fingerprint: str) -> Optional[str]:
         """Return a name under which a certificate is held."""
         return next((c.name for c in self.certificates.values() if c.fingerprint == fingerprint), None)
