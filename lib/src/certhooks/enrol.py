@@ -40,7 +40,8 @@ def add_options(made: argparse.ArgumentParser) -> None:
     )
     request.add_argument("-T", dest="cert_profile", metavar="CERT_PROFILE", help="FreeIPA's certificate profile")
     request.add_argument("-G", dest="key_type", metavar="TYPE", help="RSA (default) or EC, for a new key")
-    request.add_argument("-b", dest="key_bits", metavar="BITS", help="size of a new key: 2048 ..., EC 256, 384 or 521")
+    bits = "size of a new key: RSA 2048 (default) and more, EC 256 (default), 384 or 521"
+    request.add_argument("-b", dest="key_bits", metavar="BITS", help=bits)
     request.add_argument("--dns", action="append", default=[], metavar="NAME", help="a further name (repeatable)")
     request.add_argument("--ca", default="IPA", metavar="NAME", help="certmonger's CA (default IPA)")
     for option, default, suffix in (("--cert-dir", CERT_DIR, "crt"), ("--key-dir", KEY_DIR, "key")):
@@ -239,8 +240,8 @@ def _key(kind: Optional[str], bits: Optional[str]) -> tuple[Optional[str], Optio
     name, least, most = _KINDS.get((kind or "RSA").upper(), ("", 0, 0))
     if not name:
         raise KeyTypeError(f"not a kind of key that devices take: {str(kind)[:20]!r}", hint="-G RSA or -G EC")
-    if bits is None:
-        return (name if kind else None), None
+    if bits is None:  # certmonger's own size for EC is 521 bits, which browsers refuse
+        return (name, _CURVES[256]) if name == "EC" else (name if kind else None, None)
     size = int(bits) if bits.isascii() and bits.isdigit() and len(bits) < len("12345") else 0
     if name == "EC":
         size = _CURVES.get(size, 0)
