@@ -11,10 +11,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from certhooks.certmonger import Certmonger
 from certhooks.deadline import Deadline
@@ -22,10 +22,17 @@ from certhooks.journal import Attempt, Journal
 from tests.lab.site import Done, Site, Word, at
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from certhooks.request import Request
     from tests.lab.certmonger import CertmongerLab
 
 NAME = "gp.example.test"
+
+
+def sha256(certificate: x509.Certificate) -> str:
+    """Return a certificate's fingerprint as the library writes it."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
 
 
 class EnrolledSite(Site):
