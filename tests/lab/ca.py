@@ -71,19 +71,26 @@ class Issued:
         return self.certificate.fingerprint(hashes.SHA256()).hex()
 
     def pkcs12(self, passphrase: str, *, modern: bool = False, chain: bool = False, name: str = "lab") -> bytes:
-        """Return a PKCS#12: 3DES and SHA-1, or PBES2 (AES-256) and SHA-256 when ``modern``."""
-        pbe, mac = (
-            (pkcs12.PBES.PBESv2SHA256AndAES256CBC, hashes.SHA256())
-            if modern
-            else (pkcs12.PBES.PBESv1SHA1And3KeyTripleDESCBC, hashes.SHA1())  # noqa: S303 - what devices take
-        )
-        encryption = (
-            serialization.PrivateFormat.PKCS12.encryption_builder()
-            .kdf_rounds(2048)
-            .key_cert_algorithm(pbe)
-            .hmac_hash(mac)
-            .build(passphrase.encode())
-        )
+        """Return a PKCS#12: 3DES and SHA-1, or PBES2 (AES-256) and SHA-256 when ``modern``.
+
+        Raises:
+            NotImplementedError: ``modern``, and cryptography is older than 38.
+
+        """
+        secret = passphrase.encode()
+        encryption: serialization.KeySerializationEncryption
+        if hasattr(serialization.PrivateFormat, "PKCS12"):
+            pbe, mac = (
+                (pkcs12.PBES.PBESv2SHA256AndAES256CBC, hashes.SHA256())
+                if modern
+                else (pkcs12.PBES.PBESv1SHA1And3KeyTripleDESCBC, hashes.SHA1())  # noqa: S303 - what devices take
+            )
+            builder = serialization.PrivateFormat.PKCS12.encryption_builder().kdf_rounds(2048)
+            encryption = builder.key_cert_algorithm(pbe).hmac_hash(mac).build(secret)
+        elif modern:
+            raise NotImplementedError("PBES2 in PKCS#12 needs cryptography 38")
+        else:
+            encryption = serialization.BestAvailableEncryption(secret)  # 3DES and SHA-1 with the OpenSSL of its time
         return pkcs12.serialize_key_and_certificates(
             name.encode(), self.key, self.certificate, list(self.chain) if chain else None, encryption
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 from xml.etree.ElementTree import Element, SubElement
 
+import cryptography
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -22,6 +23,10 @@ from cryptography.x509.oid import NameOID
 PRIVATE_KEY = re.compile(rb"-----BEGIN ([A-Z ]*)PRIVATE KEY-----.*?-----END \1PRIVATE KEY-----", re.DOTALL)
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\r?\n?", re.DOTALL)
 _PBES2 = bytes.fromhex("06092a864886f70d01050d")
+# checked_key() tests the primes, once; cryptography before 39 cannot leave that out here.
+_WITHOUT_TEST: dict[str, Any] = (
+    {"unsafe_skip_rsa_key_validation": True} if int(cryptography.__version__.split(".")[0]) >= 39 else {}
+)
 _SHORT = {
     NameOID.COMMON_NAME: "CN",
     NameOID.COUNTRY_NAME: "C",
@@ -66,9 +71,7 @@ def read_pem(data: bytes, passphrase: str) -> Material:
 def _open_key(block: bytes, passphrase: str) -> bytes:
     encrypted = b"ENCRYPTED" in block
     try:
-        key = serialization.load_pem_private_key(
-            block, passphrase.encode() if encrypted else None, unsafe_skip_rsa_key_validation=True
-        )
+        key = serialization.load_pem_private_key(block, passphrase.encode() if encrypted else None, **_WITHOUT_TEST)
     except (TypeError, ValueError) as error:
         if encrypted:
             raise WrongPassphraseError from error
@@ -126,7 +129,7 @@ def fits(certificate: x509.Certificate, key_pem: bytes) -> bool:
     key = checked_key(key_pem)
     spki = serialization.PublicFormat.SubjectPublicKeyInfo
     der = serialization.Encoding.DER
-    return key.public_key().public_bytes(der, spki) == certificate.public_key().public_bytes(der, spki)
+    return bool(key.public_key().public_bytes(der, spki) == certificate.public_key().public_bytes(der, spki))
 
 
 def subject_hash(name: x509.Name) -> str:
