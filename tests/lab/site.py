@@ -73,7 +73,8 @@ class Site:
 
     def panorama(self, hostname: str = "localhost", **settings: Any) -> Panorama:
         """Start a Panorama with our administrator."""
-        return self._device(Panorama(hostname, **settings))
+        pano: Panorama = self._device(Panorama(hostname, **settings))
+        return pano
 
     def certificate(self, name: str = "gp.example.test", **settings: Any) -> Issued:
         """Issue a certificate and write its files, ``NAME.crt`` and ``NAME.key``, over what was there."""

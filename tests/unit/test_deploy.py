@@ -274,8 +274,13 @@ def test_targets_run_side_by_side(push: Any) -> None:
     """Two targets meet in the same stage, which they could not if one waited for the other."""
     meeting = threading.Barrier(2, timeout=10)
     toys = [Toy("a"), Toy("b")]
+
+    def meet(method: str) -> None:
+        if method == "install":
+            meeting.wait()
+
     for toy in toys:
-        toy.during = lambda method: meeting.wait() and None if method == "install" else None
+        toy.during = meet
     assert [r.exit_code for r in push(*toys)] == [0, 0]
 
 
@@ -331,7 +336,12 @@ def test_a_held_device_is_waited_for_and_looked_at_again(
     bundle: Bundle, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was seen while another run held the device does not count."""
-    monkeypatch.setattr(Deadline, "pause", lambda self, _seconds, what="x": (time.sleep(0.01), self.check(what)))
+
+    def pause(deadline: Deadline, _seconds: float, what: str = "x") -> None:
+        time.sleep(0.01)
+        deadline.check(what)
+
+    monkeypatch.setattr(Deadline, "pause", pause)
     looked = threading.Event()
     toy = Toy()
     toy.fail["inspect"] = [ActivationError("another run's edits are pending")]
@@ -412,7 +422,12 @@ def test_ctrl_c_takes_changes_back_and_goes_on_up(bundle: Bundle, journal: Journ
 
     deployment._tell = interrupt
     raised: Optional[BaseException] = None
-    timer = threading.Thread(target=lambda: (reached.wait(10), deployment.deadline.interrupt()))
+
+    def stop() -> None:
+        reached.wait(10)
+        deployment.deadline.interrupt()
+
+    timer = threading.Thread(target=stop)
     timer.start()
     try:
         (result,) = deployment.run([toy])
