@@ -149,6 +149,7 @@ def entry() -> None:
 def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
     from certhooks import deploy, journal
     from certhooks_pan import panrc
+    from certhooks_pan.wanted import journal_name
 
     wanted = wish(args)
     addresses = [address.parse(text) for text in dict.fromkeys(args.devices)]
@@ -164,7 +165,9 @@ def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
     except Error as e:
         _note(books, wanted, addresses, e, options.command)
         raise
-    contexts = trusted.contexts(bundle.roots_pem, bundle.leaf_pem)
+    contexts = trusted.contexts(
+        bundle.roots_pem, bundle.leaf_pem, lambda where: books.record(journal_name(where, wanted)).brought()
+    )
     targets = [target(each, wanted, credentials, contexts) for each in addresses]
     results = deploy.Deployment(bundle, books, options, cli.teller(screen)).run(targets)
     return cli.report(screen, results, as_json=args.json, verbose=args.verbose)
@@ -246,7 +249,9 @@ def target(
     from certhooks_pan.xapi import Client
 
     client = Client(where, lambda: contexts(where), credentials)
-    return PanTarget(where, client, wanted, admin=credentials.username)
+    made = PanTarget(where, client, wanted, admin=credentials.username)
+    client.time_left = lambda: made.run.deadline.remaining()  # noqa: PLW0108  run and deadline are set later
+    return made
 
 
 def _note(books: Journal, wanted: Wish, addresses: list[Address], error: Error, command: Sequence[str]) -> None:

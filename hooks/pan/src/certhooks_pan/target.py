@@ -123,15 +123,18 @@ class PanTarget(Target):
         if self._passive:
             self._await_peer()
             return
-        if not self._candidate.written:
+        has = self._before
+        if self._candidate.written:  # a connection broke, and what had been sent may be there
+            has = state.candidate(self._client, self._base, roots=self._wish.trust_root)
+        else:
             self._commits.look(self._wanted, self.run.leftover)
         if self._kind and self._kind.panorama:
             aim_nowhere(self._client)
-        for name, ca in self._wanted.lacking_cas(self._before).items():
+        for name, ca in self._wanted.lacking_cas(has).items():
             self._candidate.import_ca(name, ca)
-        if self._wish.lenient or not self._before.holds(self._wanted.name, self._wanted.fingerprint):
+        if self._wish.lenient or not has.holds(self._wanted.name, self._wanted.fingerprint):
             self._candidate.import_pair(self._wanted.name, bundle, self._wish.file_format)
-        self._candidate.trust(name for name in self._wanted.roots if name not in self._before.trusted)
+        self._candidate.trust(name for name in self._wanted.roots if name not in has.trusted)
 
     def activate(self, bundle: Bundle) -> None:
         """Bind the profiles, commit as ``Wish.commit`` says, and read the running configuration back.

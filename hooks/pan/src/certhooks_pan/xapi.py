@@ -65,10 +65,13 @@ class Client:
 
     Args:
         context: called once a connection is needed; see ``certhooks.trust``.
+
+    Set ``time_left`` before the first request to what tells the seconds that remain of the run: none takes longer.
     """
 
     def __init__(self, address: Address, context: Callable[[], ssl.SSLContext], credentials: Credentials) -> None:
         self.address = address
+        self.time_left: Callable[[], float] = lambda: float("inf")
         self._context = context
         self._credentials = credentials
         self._connection: Optional[Connection] = None
@@ -149,7 +152,7 @@ class Client:
 
     def _open(self) -> _Xapi:
         if self._xapi is None:
-            self._connection = self._connection or Connection(self.address, self._context())
+            self._connection = self._connection or Connection(self.address, self._context(), time_left=self.time_left)
             self._xapi = _Xapi(self._connection, self._credentials)
             if self._credentials.api_key is None:
                 self._generate_key(self._xapi)
