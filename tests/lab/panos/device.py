@@ -44,6 +44,10 @@ class Device(Scene):
 
     def front_door(self, request: Request) -> Optional[replies.Reply]:
         """Return what the web server answers by itself while it restarts, else None."""
+        if self._restart_after:
+            self._restart_after -= 1
+            if not self._restart_after:
+                self._restart()
         if self._bad_gateway_due or time.monotonic() < self._not_before:
             self._bad_gateway_due = False
             return replies.BAD_GATEWAY

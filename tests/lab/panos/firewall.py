@@ -21,11 +21,16 @@ class Portal:
 
     def __init__(self, firewall: Firewall, name: str, listener: Listener) -> None:
         self.firewall, self.name, self.listener = firewall, name, listener
+        self.stuck: Optional[Identity] = None  # what it goes on serving, whatever is committed
 
     @property
     def port(self) -> int:
         """Its port."""
         return self.listener.port
+
+    def stick(self) -> None:
+        """Serve from now on what it serves now, whatever is committed."""
+        self.stuck = self.listener.identity()
 
 
 class Firewall(Device):
@@ -38,6 +43,7 @@ class Firewall(Device):
         super().__init__(hostname, **more)
         self.peer: Optional[Firewall] = None
         self.ha = ""  # "active" or "passive" when paired
+        self.ha_sync = True  # commits of the active unit are replicated to the passive one
         self.portals: list[Portal] = []
         self.add_vsys("vsys1")
 
@@ -74,13 +80,14 @@ class Firewall(Device):
             self.tick()
             with self.lock:
                 chosen = self.config.find_running(choice)
-                return (self.identity_of(chosen[0].text or "", vsys) if chosen else None) or (b"", b"")
+                now = self.identity_of(chosen[0].text or "", vsys) if chosen else None
+                return portal.stuck or now or (b"", b"")
 
         listener = Listener(address or self.address, port, identity, _serve_portal)
+        portal = Portal(self, name, listener)
         self._listeners.append(listener)
         if self.listener.started:
             listener.start()
-        portal = Portal(self, name, listener)
         self.portals.append(portal)
         return portal
 
@@ -103,9 +110,10 @@ class Firewall(Device):
             raise replies.RefusedError(replies.error("Operation denied: the device is passive", code=15))
         super().check_writable(admin, config_lock=config_lock)
 
-    def pair_with(self, passive: Firewall) -> None:
+    def pair_with(self, passive: Firewall, *, sync: bool = True) -> None:
         """Make an HA pair of this firewall (active) and another (passive)."""
         self.peer, passive.peer = passive, self
+        self.ha_sync = passive.ha_sync = sync
         self.ha, passive.ha = "active", "passive"
         self._replicate()
 
@@ -117,7 +125,7 @@ class Firewall(Device):
 
     def _replicate(self) -> None:
         peer = self.peer
-        if peer is None:
+        if peer is None or not self.ha_sync:
             return
         with peer.lock:
             peer.keys_from(self)
@@ -142,7 +150,8 @@ class Firewall(Device):
             f"<local-info>{_unit(self)}<mgmt-ip>{self.address}/8</mgmt-ip></local-info>"
             f"<peer-info>{_unit(peer)}<conn-status>up</conn-status>"
             f"<mgmt-ip>{peer.address}/8</mgmt-ip></peer-info>"
-            "<running-sync>synchronized</running-sync><running-sync-enabled>yes</running-sync-enabled></group>"
+            "<running-sync>synchronized</running-sync>"
+            f"<running-sync-enabled>{'yes' if self.ha_sync else 'no'}</running-sync-enabled></group>"
         )
 
     # -- Panorama -----------------------------------------------------------------------------------

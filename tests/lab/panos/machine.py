@@ -35,12 +35,14 @@ class Restart:
         refuse: seconds during which connections are refused.
         bad_gateway: seconds after that with HTTP 502; at least one request gets it, unless 0.
         invalid_credentials: requests after that answered with 403 ``Invalid credentials.``.
+        after: requests that are still answered between the commit's end and all that.
 
     """
 
     refuse: float = 0.3
     bad_gateway: float = 0.3
     invalid_credentials: int = 1
+    after: int = 0
 
 
 class Machine:
@@ -84,6 +86,7 @@ class Machine:
         self._not_before = 0.0  # until this moment (monotonic) the web server answers 502
         self._bad_gateway_due = False  # nobody has got a 502 of this restart yet
         self._invalid_credentials = 0
+        self._restart_after = 0  # requests until a restart that is due
         self.listener = Listener(address, port, self.served_pair, self._serve)
         self._listeners = [self.listener]
         self.config.put(SYSTEM, leaf("hostname", hostname))
@@ -160,10 +163,14 @@ class Machine:
 
     def committed(self) -> None:
         """Something new is running: restart the web server if its certificate is another one now."""
-        identity = self._management_identity()
-        if identity == self._served:
+        if self._management_identity() == self._served:
             return
-        self._served = identity
+        self._restart_after = self.restart.after
+        if not self._restart_after:
+            self._restart()
+
+    def _restart(self) -> None:
+        self._served = self._management_identity()
         self.restarts += 1
         self._not_before = time.monotonic() + self.restart.refuse + self.restart.bad_gateway
         self._bad_gateway_due = self.restart.bad_gateway > 0

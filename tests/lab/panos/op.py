@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Callable, Optional
 from xml.etree.ElementTree import Element
@@ -94,14 +95,21 @@ def _pending(device: Device, _: Admin, __: Element) -> replies.Reply:
 @command("show", "config", "list", "changes")
 def _changes(device: Device, _: Admin, node: Element) -> replies.Reply:
     takes = commit.taking(node.find("partial"), device.config.last_change)
+    shown = (c for c in device.config.journal if c.shown and takes(c.admin, c.dirty_id, c.xpath))
+    shorten = _scope_of if device.switches.changes_by_scope else str
     rows = "".join(
-        f"<entry><xpath>{escape(c.xpath, {chr(39): '&#39;'})}</xpath><owner>{escape(c.admin)}</owner>"
-        f"<action> {c.action}</action><admin-history>{escape(c.admin)}</admin-history>"
-        f"<component-type>{_component(c.xpath)}</component-type></entry>"
-        for c in device.config.journal
-        if c.shown and takes(c.admin, c.dirty_id, c.xpath)
+        f"<entry><xpath>{escape(place, {chr(39): '&#39;'})}</xpath><owner>{escape(admin)}</owner>"
+        f"<action> {action}</action><admin-history>{escape(admin)}</admin-history>"
+        f"<component-type>{_component(place)}</component-type></entry>"
+        for place, admin, action in dict.fromkeys((shorten(c.xpath), c.admin, c.action) for c in shown)
     )
     return replies.result(f"<journal>{rows}</journal>" if rows else "")
+
+
+def _scope_of(path: str) -> str:
+    """Return the part of an xpath that names the scope: shared, Panorama's own, a vsys, deviceconfig."""
+    match = re.match(r".*?(/config/shared|/config/panorama|/vsys/entry\[[^]]*\]|/deviceconfig)(?=/|$)", path)
+    return match[0] if match else path
 
 
 def _component(path: str) -> str:
@@ -196,9 +204,8 @@ def _ha(device: Device, _: Admin, __: Element) -> replies.Reply:
 
 @command("set", "system", "setting", "target")
 def _target(device: Device, admin: Admin, node: Element) -> replies.Reply:
-    template = node.find("template")
     device.targets.pop(admin.name, None)
-    if template is not None:
+    for template in (*node.findall("template"), *node.findall("template-stack")):
         device.targets[admin.name] = (template.findtext("name") or "", template.findtext("vsys") or "")
     return replies.SUCCEEDED
 

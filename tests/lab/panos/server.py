@@ -110,7 +110,7 @@ class Listener:
         self, address: str, port: int, identity: Callable[[], Identity], serve: Callable[[ssl.SSLSocket], None]
     ) -> None:
         self.address, self.port = address, port
-        self._identity, self._serve = identity, serve
+        self.identity, self._serve = identity, serve
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._holder: Optional[socket.socket] = None  # bound and never listening: keeps the port during a restart
@@ -194,7 +194,7 @@ class Listener:
             with contextlib.suppress(OSError):
                 sock.settimeout(_HANDSHAKE_SECONDS)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            context = context_of(self._identity())
+            context = context_of(self.identity())
             if context is None:
                 return
             try:

@@ -47,6 +47,8 @@ class Switches:
         progress_date_on_finish: finished jobs show a date as their progress, as auto-update jobs do.
         failed_job_listed: ``show jobs all`` has an entry of type ``Failed-Job`` without an id.
         push_reply: ``Job`` or ``Push job``: both beginnings of the reply to commit-all were recorded.
+        changes_by_scope: ``show config list changes`` names the scope of a change (``/config/shared``) in place of the
+            object. One list was recorded, with objects in it.
         delete_seven: this many deletes of what exists answer code 7 first (seen off and on for certificates).
 
     """
@@ -82,6 +84,7 @@ class Switches:
     progress_date_on_finish: bool = False
     failed_job_listed: bool = False
     push_reply: str = "Job"
+    changes_by_scope: bool = False
     delete_seven: int = 0
 
     def use_up(self, name: str) -> bool:
