@@ -191,7 +191,8 @@ class Screen:
 
     def error(self, error: Error, *, who: str = "") -> None:
         """Print what happened and what to do."""
-        self._line("error", f"{who}: {error}" if who else str(error), "31")
+        text = str(error)
+        self._line("error", text if text.startswith(who) else f"{who}: {text}", "31")
         if error.hint:
             self._line("hint", error.hint, "36")
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from certhooks_pan.xapi import Client
 
+_UNKNOWN_COMMAND = "17"
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -134,8 +135,10 @@ def pending(client: Client) -> Optional[list[Pending]]:
     """Return what is in the candidate and not committed; None where the version cannot tell."""
     try:
         reply = client.op("<show><config><list><changes/></list></config></show>")
-    except RefusedError:
-        return None
+    except RefusedError as e:
+        if e.code == _UNKNOWN_COMMAND:
+            return None
+        raise
     return [
         Pending((entry.findtext("xpath") or "").strip(), (entry.findtext("owner") or "").strip())
         for entry in reply.iter("entry")

@@ -30,6 +30,7 @@ _ABSENT = "7"
 _OVERRIDDEN = ("_PanXapi__api_request", "_PanXapi__set_response", "_PanXapi__clear_response")
 _GATEWAY_ERRORS = {502, 503, 504}
 _READABLE = {200, 400, 403}  # the statuses whose body is a reply (pan-os-ansible's httpapi plugin)
+_ITS_WORDS = "these are the device's own words: mend what they name, then run the same command again"
 _RIGHTS = "the role needs the XML API rights Configuration, Operational Requests, Commit and Import"
 
 
@@ -171,7 +172,9 @@ class Client:
         root, code = xapi.element_root, xapi.status_code or ""
         if root is None:
             return ConnectionLostError(f"{self.address} sent a reply that cannot be read: {_brief(detail)}")
-        text = lines(root) or f"status {xapi.status}, code {code or 'none'}, no message"
+        if root.tag != "response" or not xapi.status:
+            return ConnectionLostError(f"{self.address} sent XML that is no reply of PAN-OS: <{_brief(root.tag)}>")
+        text = lines(root) or f"{xapi.status} without a reason (code {code or 'none'})"
         if "invalid credential" in text.lower():
             return CredentialsError(
                 f"{self.address} does not accept the credentials",
@@ -181,7 +184,7 @@ class Client:
             return CredentialsError(f"{self.address}: {_brief(text)}", hint=_RIGHTS)
         if code == "22":
             return ConnectionLostError(f"{self.address}: {_brief(text)}")
-        return RefusedError(f"{self.address}: {_brief(text)}", code)
+        return RefusedError(f"{self.address}: {_brief(text)}", code, hint=_ITS_WORDS)
 
 
 class _Xapi(pan.xapi.PanXapi):  # type: ignore[misc]  # pan-python has no type information
