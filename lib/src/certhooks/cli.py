@@ -57,10 +57,11 @@ class _Version(argparse.Action):
             except PackageNotFoundError:
                 return "missing"
 
-        parser.exit(
-            message=f"{parser.prog} {__version__} (Python {sys.version.split()[0]} at {sys.executable}, "
+        sys.stdout.write(  # what was asked for is a result; exit()'s message goes where errors go
+            f"{parser.prog} {__version__} (Python {sys.version.split()[0]} at {sys.executable}, "
             f"cryptography {shown('cryptography')}, pan-python {shown('pan-python')}, jeepney {shown('jeepney')})\n"
         )
+        parser.exit()
 
 
 def parser(prog: str, description: str, *, examples: str, usage: Optional[str] = None) -> argparse.ArgumentParser:
