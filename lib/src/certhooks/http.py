@@ -86,9 +86,13 @@ class Connection:
         connection = http.client.HTTPSConnection(
             self.address.host, self.address.port, timeout=timeout, context=self.context
         )
+        narrow = self.context if isinstance(self.context, trust.Context) and not self.context.wide else None
         try:
             connection.connect()
         except ssl.SSLError as e:
+            if narrow and isinstance(e, ssl.SSLCertVerificationError):
+                narrow.widen()
+                return self._connect(timeout)
             raise trust.explain(e, self.address) from e
         except socket.timeout as e:
             raise UnreachableError(

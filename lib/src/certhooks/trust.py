@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Optional
@@ -19,6 +20,23 @@ IPA_CA = Path("/etc/ipa/ca.crt")
 _SHA256_DIGITS = 64
 # OpenSSL's X509_V_FLAG_*: the ssl module has a name for the first from Python 3.10 on, for the second never.
 _PARTIAL_CHAIN, _NO_CHECK_TIME = 0x80000, 0x200000
+
+
+class Context(ssl.SSLContext):
+    """Verifies by the CA files that are named, and by the system's roots once those do not suffice.
+
+    To read the system's roots takes a tenth of a whole push, and few devices have a certificate from one of them.
+    """
+
+    wide = False
+    _lock = threading.Lock()  # threads share a context: one of them reads
+
+    def widen(self) -> None:
+        """Trust the system's roots too."""
+        with self._lock:
+            if not self.wide:
+                self.load_default_certs()
+                self.wide = True
 
 
 @dataclass(frozen=True)
@@ -55,15 +73,17 @@ class Trust:
         return lambda _address: shared
 
     def _verifying(self, roots: Iterable[str]) -> ssl.SSLContext:
-        context = ssl.create_default_context()
-        # Python 3.13 asks for RFC 5280's form to the letter, which the factory certificates of devices lack.
-        # Chain, dates and name are verified all the same.
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        for file in (IPA_CA if IPA_CA.is_file() else None, self.cafile):
-            if file:
-                _load(context, file)
+        # Not ssl's default context: from Python 3.13 on that asks for RFC 5280's form to the letter, which the factory
+        # certificates of devices lack. Chain, dates and name are verified all the same.
+        context = Context(ssl.PROTOCOL_TLS_CLIENT)
+        context.verify_flags |= ssl.VerifyFlags(_PARTIAL_CHAIN)
+        files = [file for file in (IPA_CA if IPA_CA.is_file() else None, self.cafile) if file]
+        for file in files:
+            _load(context, file)
         for pem in roots:
             context.load_verify_locations(cadata=pem)
+        if not files:
+            context.widen()
         return context
 
     def _pinned(self, address: Address, leaf: str, brought: Iterable[str]) -> ssl.SSLContext:
