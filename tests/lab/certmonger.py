@@ -214,7 +214,7 @@ class CertmongerLab:
         config = self.folder / "bus.conf"
         config.write_text(_BUS_CONFIG.format(socket=self._socket))
         self._spawn(["dbus-daemon", f"--config-file={config}", "--nofork", "--nopidfile", "--nosyslog"])
-        self._wait_for(self._socket.exists, "dbus-daemon")
+        self._wait_for(lambda: _connects(self._socket), "dbus-daemon")  # the socket is there before it listens
 
     def _daemon_env(self) -> dict[str, str]:
         places = {"CONFIG_DIR": "etc", "REQUESTS_DIR": "requests", "CAS_DIR": "cas", "LOCAL_CA_DIR": "local"}
