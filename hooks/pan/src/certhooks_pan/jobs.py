@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape
 
 from certhooks.deadline import growing
 from certhooks.errors import ActivationError, CredentialsError, DeadlineError, UnreachableError
-from certhooks_pan.xapi import RefusedError, lines
+from certhooks_pan.xapi import RefusedError, RightsError, lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _RESTART = 300.0  # seconds that the management server may be away while it takes a new certificate
 _NOT_THERE = "7"
+_LOOK = "show jobs all on the device tells how it ended; then run the same command again"
 _FIRST_POLL, _SLOWEST_POLL = 0.2, 4.0  # faster than 2 s may slow a long job down (pango), slower wastes a short one
 
 
@@ -155,7 +156,7 @@ def follow(client: Client, number: str, run: Run) -> Optional[Job]:
             if e.code == _NOT_THERE or "not found" in str(e):
                 run.tell(f"job {number} is not known any more: looking at what is running instead")
                 return None
-            raise ActivationError(f"job {number} cannot be followed: {e}") from e
+            raise ActivationError(f"job {number} cannot be followed: {e}", hint=_LOOK) from e
         if job.finished:
             return job
         now = f"job {number}: {job.status} {job.progress}".rstrip()
@@ -180,6 +181,8 @@ def patiently(ask: Callable[[], _T], client: Client, run: Run, what: str) -> _T:
         run.deadline.check(what)
         try:
             return ask()
+        except RightsError:
+            raise
         except (UnreachableError, CredentialsError) as e:
             client.forget_trust()
             if patience.remaining() <= 0:
@@ -212,7 +215,7 @@ def read(reply: Element) -> Job:
     """
     node = reply.find("result/job")
     if node is None or not node.findtext("status"):
-        raise ActivationError(f"no job in the device's reply: {lines(reply)[:200] or 'empty'}")
+        raise ActivationError(f"no job in the device's reply: {lines(reply)[:200] or 'empty'}", hint=_LOOK)
     return Job(
         number=_text(node, "id"),
         status=_text(node, "status"),

@@ -89,7 +89,10 @@ class PanTarget(Target):
             UsageError, BadNameError, ActivationError: see there.
         """
         if self._passive:  # a second look: the peer's commit may have changed the certificate that this one serves
-            jobs.patiently(self.survey, self._client, self.run, "looking again")
+            return jobs.patiently(lambda: self._inspect(bundle), self._client, self.run, "looking again")
+        return self._inspect(bundle)
+
+    def _inspect(self, bundle: Bundle) -> Inspection:
         kind = self.survey()
         wish, base, client = self._wish, self._base, self._client
         name = names.certificate(wish.certificate_name(bundle), self._limit)

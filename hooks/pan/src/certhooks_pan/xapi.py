@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from certhooks_pan.panrc import Credentials
 
 _ABSENT = "7"
+_ENCODING = "utf-8"
 _OVERRIDDEN = ("_PanXapi__api_request", "_PanXapi__set_response", "_PanXapi__clear_response")
 _GATEWAY_ERRORS = {502, 503, 504}
 _READABLE = {200, 400, 403}  # the statuses whose body is a reply (pan-os-ansible's httpapi plugin)
@@ -59,6 +60,10 @@ class RefusedError(Error):
                 "holding device wide commit locks",
             )
         )
+
+
+class RightsError(CredentialsError):
+    """The key is known, and its role may not do this: waiting does not help, as it may with an unknown key."""
 
 
 class Client:
@@ -181,7 +186,7 @@ class Client:
                 hint="is the API key expired or revoked? panxapi.py -h FQDN -l USER -k makes another",
             )
         if xapi.status == "unauth" or code == "16" or "not authorized for user role" in text:
-            return CredentialsError(f"{self.address}: {_brief(text)}", hint=_RIGHTS)
+            return RightsError(f"{self.address}: {_brief(text)}", hint=_RIGHTS)
         if code == "22":
             return ConnectionLostError(f"{self.address}: {_brief(text)}")
         return RefusedError(f"{self.address}: {_brief(text)}", code, hint=_ITS_WORDS)
@@ -248,7 +253,7 @@ class _Xapi(pan.xapi.PanXapi):  # type: ignore[misc]  # pan-python has no type i
                 f"{where} answers HTTP {reply.status}",
                 hint="is it a PAN-OS management address with the XML API enabled?",
             )
-        _refuse_dtd(reply.body, where)
+        _refuse_odd_xml(reply.body, where)
         return _Response(reply)
 
 
@@ -277,14 +282,19 @@ def lines(root: Element) -> str:
     return "; ".join(dict.fromkeys(found))
 
 
-def _refuse_dtd(body: bytes, where: Address) -> None:
-    """No reply of PAN-OS has a document type: one that has is an entity bomb or worse."""
+def _refuse_odd_xml(body: bytes, where: Address) -> None:
+    """No reply of PAN-OS has a document type: one that has is an entity bomb or worse. All of them are UTF-8."""
 
-    def refuse(*_: object) -> None:
+    def refuse_doctype(*_: object) -> None:
         raise ConnectionLostError(f"{where} sent XML with a document type, which PAN-OS never does")
 
-    parser = expat.ParserCreate()
-    parser.StartDoctypeDeclHandler = refuse
+    def check_encoding(_version: str, encoding: Optional[str], _standalone: int) -> None:
+        if encoding and encoding.lower() != _ENCODING:
+            raise ConnectionLostError(f"{where} sent XML in {_brief(encoding)}, which PAN-OS never does")
+
+    parser = expat.ParserCreate(_ENCODING)
+    parser.StartDoctypeDeclHandler = refuse_doctype
+    parser.XmlDeclHandler = check_encoding
     try:
         parser.Parse(body, True)  # noqa: FBT003  expat's own signature
     except expat.ExpatError as e:
