@@ -47,6 +47,11 @@ class ConnectionLostError(UnreachableError):
     ``deploy()`` repeats the stage it happened in; every stage may be repeated.
     """
 
+    def __init__(
+        self, message: str, *, hint: Optional[str] = "run the same command again; it goes on from where it was"
+    ) -> None:
+        super().__init__(message, hint=hint)
+
 
 class CredentialsError(Error):
     """No usable credentials, or the device does not accept them."""

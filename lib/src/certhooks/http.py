@@ -136,10 +136,7 @@ class Connection:
             what = "sent an incomplete reply" if isinstance(e, http.client.IncompleteRead) else "broke the connection"
             if isinstance(e, socket.timeout):
                 what = f"did not answer within {timeout:.3g} s"
-            raise ConnectionLostError(
-                f"{self.address} {what} ({type(e).__name__})",
-                hint="run the same command again; it goes on from where it was",
-            ) from e
+            raise ConnectionLostError(f"{self.address} {what} ({type(e).__name__})") from e
         except ConnectionLostError:
             self.close()
             raise

@@ -228,7 +228,10 @@ def read(reply: Element) -> Job:
 
 
 def _look(client: Client, number: str) -> Job:
-    return read(client.op(f"<show><jobs><id>{escape(number)}</id></jobs></show>"))
+    job = read(client.op(f"<show><jobs><id>{escape(number)}</id></jobs></show>"))
+    if job.number != number:
+        raise ActivationError(f"the device told of job {job.number[:20]!r} in place of job {number}", hint=_LOOK)
+    return job
 
 
 def _device(entry: Element) -> Device:

@@ -174,7 +174,7 @@ class PanTarget(Target):
         except DeadlineError as e:
             self.run.warn(f"the commit is still at work, nothing was taken back: {e}")
             return Undone.KEPT
-        if self._committed or not self._lacking():
+        if self._committed or self._lacking() != self._wanted.lacking(self._running):
             return self._restore()
         if self._commits.mixed:  # reverting takes everything of our administrator, not only what this run changed
             self.run.warn("our changes stay in the candidate, among others of the same administrator")
