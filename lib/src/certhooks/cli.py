@@ -35,8 +35,24 @@ exit status:
   2 bad name                   12 upload refused              17 another run holds the target
   4 unreachable or bad FQDN    13 commit or activation failed 70 a fault of our own
   5 credentials                14 the new certificate is not what is served
-  6 key type or size
+  6 key type or size           130, 143 interrupted (Ctrl-C, SIGTERM)
 """
+
+
+class _InterruptedError(Error):
+    """Ctrl-C, with the exit code that shells give to it."""
+
+    exit_code = 130
+
+
+class _TerminatedError(_InterruptedError):
+    """SIGTERM, likewise."""
+
+    exit_code = 143
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM has come: everything that ends well after Ctrl-C ends well after this."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -288,7 +304,10 @@ def run(
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
-    except (Exception, KeyboardInterrupt) as e:  # noqa: BLE001  the last place where a fault can become a line
+    except KeyboardInterrupt as e:
+        kind = _TerminatedError if isinstance(e, _Terminated) else _InterruptedError
+        error = kind("interrupted", hint="run the same command again; it goes on from where it was")
+    except Exception as e:  # noqa: BLE001  the last place where a fault can become a line
         from certhooks.deploy import fault
 
         error = fault(e)
@@ -309,6 +328,9 @@ def entry(main: Callable[[], int]) -> NoReturn:
     _open_standard_descriptors()
     signal.signal(signal.SIGTERM, _terminated)
     code = main()
+    if code in {_InterruptedError.exit_code, _TerminatedError.exit_code}:
+        sys.stdout.flush()
+        os._exit(code)  # after a second Ctrl-C a thread may still be taking changes back: the next run will do that
     gc.freeze()  # the interpreter's last search for garbage would cost a tenth of a push and find nothing worth freeing
     sys.exit(code)
 
@@ -327,7 +349,7 @@ def _open_standard_descriptors() -> None:
 
 
 def _terminated(_signal: int, _frame: Optional[FrameType]) -> NoReturn:
-    raise KeyboardInterrupt
+    raise _Terminated
 
 
 def _as_error(result: Result) -> Error:
