@@ -94,6 +94,7 @@ class Deployment:
         self.journal = journal
         self.options = options
         self.deadline = Deadline(options.timeout)
+        self.command = [redact(word) for word in options.command]
         self._tell = tell
         self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._gone: set[str] = set()
@@ -324,7 +325,7 @@ class _Push:
             fingerprint=self.bundle.fingerprint,
             subject=str(described.get("subject", "")),
             not_after=str(described.get("not_after", "")),
-            command=[redact(word) for word in self.options.command],
+            command=self.deployment.command,
             touches=list(touches),
         )
 

@@ -14,7 +14,7 @@ import re
 import tempfile
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -118,8 +118,8 @@ class Record:
         return found - {""}
 
     def _write(self) -> None:
-        document = {"version": 1, "target": self.target, "attempts": [asdict(a) for a in self.attempts]}
-        _replace(self._path, json.dumps(document, indent=1).encode())
+        document = {"version": 1, "target": self.target, "attempts": [vars(a) for a in self.attempts]}
+        _replace(self._path, json.dumps(document).encode())
 
 
 class Journal:
@@ -197,7 +197,7 @@ class Journal:
 def _attempt(stored: dict[str, Any]) -> Attempt:
     """Return an attempt from a file; TypeError where it is not what we wrote."""
     attempt = Attempt(**stored)
-    for name, usual in asdict(Attempt("", ended=0.0)).items():
+    for name, usual in vars(Attempt("", ended=0.0)).items():
         value = getattr(attempt, name)
         fits = isinstance(value, (int, float) if isinstance(usual, (int, float)) else type(usual))
         if not fits and (name, value) != ("ended", None):

@@ -15,7 +15,7 @@ from certhooks.errors import CredentialsError
 _MAX_FILE = 64 * 1024
 _COMMAND_SECONDS = 30
 _SHORTEST = 4  # a shorter value would blot out half of every message, and is no secret
-_known: set[str] = set()
+_known: list[str] = []  # the longest first: one may hold another
 _lock = threading.Lock()
 
 
@@ -28,7 +28,7 @@ class Secret:
         self._value = value
         if len(value) >= _SHORTEST:
             with _lock:
-                _known.update({value, quote(value, safe=""), quote_plus(value)})
+                _known[:] = sorted({*_known, value, quote(value, safe=""), quote_plus(value)}, key=len, reverse=True)
 
     def reveal(self) -> str:
         """Return the value itself, for the one place that sends it."""
@@ -46,7 +46,7 @@ class Secret:
 def redact(text: str) -> str:
     """Return the text with every known secret, plain or URL-encoded, replaced by ``***``."""
     with _lock:
-        values = sorted(_known, key=len, reverse=True)
+        values = tuple(_known)
     for value in values:
         text = text.replace(value, "***")
     return text
