@@ -35,7 +35,7 @@ exit status:
   2 bad name                   12 upload refused              17 another run holds the target
   4 unreachable or bad FQDN    13 commit or activation failed 70 a fault of our own
   5 credentials                14 the new certificate is not what is served
-  6 key type or size           130, 143 interrupted (Ctrl-C, SIGTERM)
+  6 key type or size           130 interrupted, 143 terminated
 """
 
 
