@@ -7,7 +7,7 @@ in the X-PAN-KEY header (PAN-OS 9.0 and later), POST only, bounded replies witho
 
 from __future__ import annotations
 
-import uuid
+import os
 from typing import TYPE_CHECKING, Any, Callable, Optional, cast
 from urllib.parse import urlencode
 from xml.parsers import expat
@@ -204,7 +204,7 @@ class _Xapi(pan.xapi.PanXapi):  # type: ignore[misc]  # pan-python has no type i
         password = credentials.password.reveal() if credentials.password else None
         try:
             super().__init__(
-                tag=f"certhooks-{uuid.uuid4().hex}",  # a tag that no line has: nothing is taken from files
+                tag=f"certhooks-{os.urandom(16).hex()}",  # a tag that no line has: nothing is taken from files
                 hostname=connection.address.host,
                 api_key=key,
                 api_username=credentials.username if password else None,
@@ -221,7 +221,7 @@ class _Xapi(pan.xapi.PanXapi):  # type: ignore[misc]  # pan-python has no type i
 
     def upload(self, fields: Mapping[str, str], data: bytes) -> None:
         """POST fields and one file as multipart; PAN-OS wants the boundary unquoted and a short plain file name."""
-        boundary = uuid.uuid4().hex
+        boundary = os.urandom(16).hex()
         parts = [
             f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
             for name, value in fields.items()
