@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -62,7 +61,7 @@ def settle() -> None:
     _run("mount", "--make-rprivate", "/")
     _run("mount", "-t", "proc", "proc", "/proc")
     _run("mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/mnt")
-    shutil.copytree("/etc", "/mnt/etc", symlinks=True, ignore_dangling_symlinks=True)
+    _run("cp", "-a", "/etc", "/mnt/etc")
     for folder in _OURS:
         mode = "1777" if folder == "/tmp" else "0755"  # noqa: S108  as above
         _run("mount", "-t", "tmpfs", "-o", f"mode={mode}", "tmpfs", folder)
