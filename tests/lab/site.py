@@ -89,7 +89,7 @@ class Site:
         """Run ``pan_instcert -b`` on this site's files, in this process."""
         from certhooks_pan import instcert
 
-        return _call(instcert.main, self.argv(*words))
+        return call(instcert.main, self.argv(*words))
 
     def instcert_process(self, *words: Word, **run: Any) -> Done:
         """Run the installed ``pan_instcert -b`` on this site's files."""
@@ -130,7 +130,8 @@ def script(command: str) -> str:
     return os.path.join(os.path.dirname(sys.executable), command)  # noqa: PTH118, PTH120  sys.executable may be a link
 
 
-def _call(main: Callable[[list[str]], int], argv: list[str]) -> Done:
+def call(main: Callable[[list[str]], int], argv: list[str]) -> Done:
+    """Run a command's ``main`` in this process with exactly these words."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         code = main(argv)
