@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 _RESTART = 300.0  # seconds that the management server may be away while it takes a new certificate
 _NOT_THERE = "7"
 _LOOK = "show jobs all on the device tells how it ended; then run the same command again"
-_FIRST_POLL, _SLOWEST_POLL = 0.2, 4.0  # faster than 2 s may slow a long job down (pango), slower wastes a short one
+_FIRST_POLL, _SLOWEST_POLL = 0.1, 4.0  # faster than 2 s may slow a long job down (pango), slower wastes a short one
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,10 @@ class Job:
         return self.status == "FIN" and all(d.result != "PEND" for d in self.devices)
 
 
-def when_free(ask: Callable[[], _T], run: Run) -> _T:
+def when_free(ask: Callable[[], _T], run: Run, who: Callable[[], str] = str) -> _T:
     """Ask, again as long as another commit or somebody's lock is in the way; the deadline ends it.
+
+    ``who`` tells whose lock it is, where the device's refusal does not.
 
     Raises:
         DeadlineError: naming what was in the way.
@@ -71,12 +73,13 @@ def when_free(ask: Callable[[], _T], run: Run) -> _T:
         except RefusedError as e:
             if not e.busy:
                 raise
-            run.tell(f"waiting: {e}")
+            reason = f"{e} {who()}".rstrip()
+            run.tell(f"waiting: {reason}")
             try:
                 run.deadline.pause(pause)
             except DeadlineError as over:
                 raise DeadlineError(
-                    f"{over}: {e}", hint="show jobs all and show commit-locks tell who is at work"
+                    f"{over}: {reason}", hint="show jobs all and show commit-locks tell who is at work"
                 ) from e
     raise AssertionError("growing() has no end")
 
@@ -111,7 +114,7 @@ def start_commit(
         ActivationError: the device refused it.
     """
     try:
-        reply = when_free(lambda: client.commit(cmd(description), action), run)
+        reply = when_free(lambda: client.commit(cmd(description), action), run, lambda: _lock_holders(client))
     except RefusedError as e:
         if description and "description" in str(e):
             return start_commit(client, cmd, "", action, run)
@@ -225,6 +228,16 @@ def read(reply: Element) -> Job:
         warnings=_lines(node.findall("warnings/line")),
         devices=tuple(map(_device, node.findall("devices/entry"))),
     )
+
+
+def _lock_holders(client: Client) -> str:
+    """Tell who holds a commit lock; empty where nobody does or the device does not tell."""
+    try:
+        reply = client.op("<show><commit-locks/></show>")
+    except (RefusedError, RightsError):
+        return ""
+    names = sorted({name for entry in reply.iter("entry") if (name := entry.get("name"))})
+    return f"(commit lock of {', '.join(names)})" if names else ""
 
 
 def _look(client: Client, number: str) -> Job:
