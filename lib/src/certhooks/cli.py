@@ -270,8 +270,9 @@ def report(screen: Screen, results: Sequence[Result], *, as_json: bool, verbose:
             import json
 
             screen.say(json.dumps(result.as_dict()))
-        elif not result.exit_code:
-            screen.say(f"{result.device}: {result.message}" + (f" ({result.seconds:.1f} s)" if verbose else ""))
+        else:
+            if not result.exit_code:
+                screen.say(f"{result.device}: {result.message}" + (f" ({result.seconds:.1f} s)" if verbose else ""))
             for part in result.parts:
                 screen.say(f"{result.device}: {part['name']}: {part['result']}")
             for name in result.pruned:

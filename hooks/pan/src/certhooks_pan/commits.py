@@ -136,8 +136,8 @@ class Commits:
             self._run.parts.append({"name": device.name, "result": device.result, "message": told})
             if not device.ok:
                 failed.append(f"{device.name}: {told or device.result}")
-        if job.result != "OK" and not failed:
-            failed.append(f"{stack}: {'; '.join(job.details) or job.result}")
+        if job.result != "OK" and (job.details or not failed):
+            failed.insert(0, f"{stack}: {'; '.join(job.details) or job.result}")
         if not job.devices and not failed:
             self._run.warn(f"template stack {stack} has no device")
         return failed

@@ -55,8 +55,8 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        """Whether it is over, on every device that it went to."""
-        return self.status == "FIN" and all(d.result != "PEND" for d in self.devices)
+        """Whether it is over: on every device that it went to, unless it has failed as a whole."""
+        return self.status == "FIN" and (self.result != "OK" or all(d.result != "PEND" for d in self.devices))
 
 
 def when_free(ask: Callable[[], _T], run: Run, who: Callable[[], str] = str) -> _T:
