@@ -127,7 +127,8 @@ class Job:
         )
         if self.kind == "CommitAll":
             devices = "".join(map(self._device, self.devices))
-            return f"<job>{parts}{self._push()}{warnings}<devices>{devices}</devices></job>"
+            why = details if self.details and self.ended else ""  # the recorded ones, all good, have none
+            return f"<job>{parts}{self._push()}{why}{warnings}<devices>{devices}</devices></job>"
         return f"<job>{parts}{details + warnings if self.ended else warnings + details}</job>"
 
     def _push(self) -> str:
