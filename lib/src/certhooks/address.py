@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from certhooks.errors import BadNameError, UnreachableError
 
@@ -14,8 +14,7 @@ _MAX_PORT = 65535
 HTTPS = 443
 
 
-@dataclass(frozen=True)
-class Address:
+class Address(NamedTuple):
     """Where a device or a service answers."""
 
     host: str

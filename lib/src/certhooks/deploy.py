@@ -12,7 +12,7 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Optional, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, TypeVar
 
 from certhooks import probe
 from certhooks.deadline import Deadline
@@ -58,8 +58,7 @@ class Result:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """What the user wants of a run.
 
     ``stage_only``: the target does not bring it into use, so there is nothing to verify. ``command`` is what reconcile
@@ -250,7 +249,7 @@ class _Push:
         record_step("activate")
         self._persist(lambda: self.target.activate(self.bundle), in_use=True)
         if not self.options.stage_only:
-            record_step("verify")
+            self._note(lambda: record_step("verify"))  # only a look: no reason to take back what is in use
             self._persist(lambda: self.target.verify(self.bundle, tuple(endpoints)), in_use=True)
 
     def _succeed(self, record_end: Callable[[str], None], endpoints: Sequence[Address]) -> None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from certhooks import address, cli
 from certhooks.deadline import growing
@@ -49,8 +48,7 @@ def add_options(made: argparse.ArgumentParser) -> None:
         request.add_argument(option, type=Path, default=default, metavar="DIR", help=told)
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """A certificate to be requested; ``settings`` as ``certhooks.getcert.options`` takes them."""
 
     common_name: str
@@ -121,8 +119,7 @@ def installer(script: str, module: str) -> list[str]:
     return [*prefix, sys.executable, "-I", "-m", module]
 
 
-@dataclass(frozen=True)
-class Enrolment:
+class Enrolment(NamedTuple):
     """A request on its way: to certmonger, to the CA, onto the device.
 
     Args:

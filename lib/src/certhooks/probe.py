@@ -8,8 +8,7 @@ from __future__ import annotations
 import hashlib
 import socket
 import ssl
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from certhooks.deadline import Deadline, growing
 from certhooks.errors import NotServedError, UnreachableError
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
     from certhooks.address import Address
 
 
-@dataclass(frozen=True)
-class Served:
+class Served(NamedTuple):
     """What one address served: a certificate, or why there was none."""
 
     ip: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from certhooks import probe
 from certhooks.deadline import Deadline
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 _SERVED_WITHIN = 120.0  # seconds after an activation that succeeded
 
 
-@dataclass(frozen=True)
-class Needs:
+class Needs(NamedTuple):
     """What a certificate must be like before anything is sent.
 
     ``names``: host names that the leaf must cover. ``common_name``: whether it must have one.
@@ -32,8 +31,7 @@ class Needs:
     common_name: bool = False
 
 
-@dataclass(frozen=True)
-class Inspection:
+class Inspection(NamedTuple):
     """What a device has now, against what it should have.
 
     Args:

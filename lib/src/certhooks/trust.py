@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ssl
 import threading
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
 from certhooks import probe
 from certhooks.errors import UnreachableError, UsageError
@@ -39,8 +38,7 @@ class Context(ssl.SSLContext):
                 self.wide = True
 
 
-@dataclass(frozen=True)
-class Trust:
+class Trust(NamedTuple):
     """What makes a connection trustworthy.
 
     Args:

@@ -7,9 +7,8 @@ for names anywhere in a line.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from certhooks import secrets
 from certhooks.errors import CredentialsError
@@ -20,8 +19,7 @@ _LINE = re.compile(r"\s*([a-z_]+)(?:%([A-Za-z0-9_-]+))?\s*=\s*(\S.*?)\s*\Z")
 _EXTENSION = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\Z")
 
 
-@dataclass(frozen=True)
-class Credentials:
+class Credentials(NamedTuple):
     """An API key, or a user name and password to ask for one."""
 
     api_key: Optional[Secret] = None

@@ -6,8 +6,7 @@ The paths are those of PaloAltoNetworks/pan-os-codegen's specifications; Panoram
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from certhooks.errors import UsageError
 from certhooks_pan import names
@@ -18,8 +17,7 @@ AIM_NOWHERE = "<set><system><setting><target><none/></target></setting></system>
 STACKS = f"{_LOCAL}/template-stack"
 
 
-@dataclass(frozen=True)
-class Scope:
+class Scope(NamedTuple):
     """Shared, one vsys, Panorama itself, or (a vsys of) a template or template stack."""
 
     vsys: Optional[str] = None

@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
 from certhooks import probe
 from certhooks.errors import UnreachableError
@@ -22,8 +21,7 @@ _UNKNOWN_COMMAND = "17"
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """What sort of device it is; ``passive`` is one that takes its configuration from its HA peer."""
 
     panorama: bool
@@ -33,8 +31,7 @@ class Kind:
     passive: bool
 
 
-@dataclass(frozen=True)
-class Held:
+class Held(NamedTuple):
     """A certificate that the device holds; ``fingerprint`` is empty where its text cannot be read."""
 
     name: str
@@ -43,8 +40,7 @@ class Held:
     common_name: str
 
 
-@dataclass(frozen=True)
-class Profile:
+class Profile(NamedTuple):
     """An SSL/TLS service profile; ``template`` names the Panorama template that pushed it."""
 
     name: str
@@ -53,8 +49,7 @@ class Profile:
     ecdhe: bool
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(NamedTuple):
     """Certificates and profiles of one scope, in the candidate or in the running configuration."""
 
     certificates: dict[str, Held]
@@ -75,8 +70,7 @@ class Config:
         return next((c.name for c in self.certificates.values() if c.fingerprint == fingerprint), None)
 
 
-@dataclass(frozen=True)
-class Pending:
+class Pending(NamedTuple):
     """One change in the candidate that is not committed."""
 
     xpath: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Optional
 
 from certhooks.deadline import growing
@@ -221,7 +220,7 @@ class PanTarget(Target):
         where = self._wish.where
         if not where.vsys or not (bundle.chain or self._wish.trust_root):
             return ()
-        return (state.candidate(self._client, replace(where, vsys=None).base(panorama=False)),)
+        return (state.candidate(self._client, where._replace(vsys=None).base(panorama=False)),)
 
     def _lacking(self) -> tuple[str, ...]:
         """Look what the running configuration lacks, now that the device may be restarting its web server."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from cryptography.hazmat.primitives import hashes
 
@@ -25,8 +24,7 @@ PEM, PKCS12, PKCS12_MODERN = "pem", "pkcs12", "pkcs12-modern"  # --format: how a
 _SHARED = scope.Scope()
 
 
-@dataclass(frozen=True)
-class Wish:
+class Wish(NamedTuple):
     """What the user wants on every device of a call.
 
     ``name`` is the base of the certificate's name; ``year`` appends ``_YYYY`` of the leaf's first day of validity, so
@@ -54,8 +52,7 @@ def journal_name(address: Address, wish: Wish) -> str:
     return f"pan {address} {wish.name}{where}"
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """The objects below ``base`` as they should be: a pair, the CA certificates that it needs, who refers to them.
 
     ``cas`` are those that this place must hold itself, ``roots`` the names that it is to trust (held here or where it
