@@ -104,6 +104,8 @@ class PanTarget(Target):
         self._commits = Commits(client, self.run, wish.commit, self._admin)
         self._manages = self._serves_management()
         changes = self._wanted.lacking(self._running)
+        if self.run.leftover and not changes:  # an interrupted way back may wait in the candidate
+            changes = self._wanted.lacking(self._before)
         if wish.push and (changes or self.run.achieved != bundle.fingerprint):
             changes = (*changes, *(f"push the template stack {stack}" for stack in self._stacks))
         if changes and not kind.passive:
