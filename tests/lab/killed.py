@@ -1,0 +1,69 @@
+"""pan_instcert in a process that kills itself: ``python -m tests.lab.killed POINT NTH WORDS...``.
+
+POINT is ``step`` (after the nth note in the journal), or ``before:TEXT`` or ``after:TEXT`` (the nth request with this
+text in its body).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable
+
+from certhooks.http import Connection
+from certhooks.journal import Record
+from certhooks_pan import instcert
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(point: str, nth: int, argv: Sequence[str], *, timeout: float = 60) -> int:
+    """Run the command so, and return its status: -9 when the point was reached."""
+    command = [sys.executable, "-m", "tests.lab.killed", point, str(nth), *argv]
+    return subprocess.run(
+        command, cwd=ROOT, env={"PATH": "/usr/bin:/bin"}, stdin=subprocess.DEVNULL, check=False, timeout=timeout
+    ).returncode
+
+
+class _Countdown:
+    def __init__(self, nth: int) -> None:
+        self.left = nth
+
+    def __call__(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _arm(point: str, strike: Callable[[], None]) -> None:
+    when, _, text = point.partition(":")
+    step, request = Record.step, Connection.request
+
+    def deadly_step(self: Record, *args: Any) -> None:
+        step(self, *args)
+        strike()
+
+    def deadly_request(self: Connection, *args: Any, **kwargs: Any) -> Any:
+        meant = text.encode() in kwargs.get("body", b"")
+        if meant and when == "before":
+            strike()
+        reply = request(self, *args, **kwargs)
+        if meant and when == "after":
+            strike()
+        return reply
+
+    if when == "step":
+        Record.step = deadly_step  # type: ignore[method-assign]
+    else:
+        Connection.request = deadly_request  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    _arm(sys.argv[1], _Countdown(int(sys.argv[2])))
+    sys.exit(instcert.main(sys.argv[3:]))
