@@ -5,8 +5,7 @@ A job that is FIN has not succeeded before its result is OK; a Panorama's push h
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Callable, Optional, TypeVar
+from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, TypeVar
 from xml.sax.saxutils import escape
 
 from certhooks.deadline import growing
@@ -27,8 +26,7 @@ _LOOK = "show jobs all on the device tells how it ended; then run the same comma
 _FIRST_POLL, _SLOWEST_POLL = 0.1, 4.0  # faster than 2 s may slow a long job down (pango), slower wastes a short one
 
 
-@dataclass(frozen=True)
-class Device:
+class Device(NamedTuple):
     """How a push ended on one device behind a Panorama."""
 
     name: str
@@ -41,8 +39,7 @@ class Device:
         return self.result == "OK"
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """A job as ``show jobs id`` tells it."""
 
     number: str
@@ -51,7 +48,7 @@ class Job:
     progress: str = ""
     details: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    devices: tuple[Device, ...] = field(default=())
+    devices: tuple[Device, ...] = ()
 
     @property
     def finished(self) -> bool:
