@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -15,6 +16,7 @@ from certhooks import probe
 from certhooks.address import Address
 from certhooks.postsave import split
 from tests.lab.enrolled import NAME, sha256
+from tests.lab.panos import Outcome
 from tests.lab.site import script
 
 if TYPE_CHECKING:
@@ -121,15 +123,17 @@ def test_run_again_it_resubmits_and_changes(enrolled: EnrolledSite) -> None:
     fw = enrolled.firewall()
     assert enrolled.getcert("-c", NAME, "-p", "GP_PORTAL", fw).code == 0
     first = enrolled.request()
+    fw.commit_seconds = 0.5
     again = enrolled.getcert("-v", "-c", NAME, "-p", "GP_GATEWAY", "-T", "gpProfile", fw)
     assert again.code == 0, again
+    assert fw.profile_certificate("GP_GATEWAY") == NAME, "it has waited for this install, not for the first one"
     assert f"is tracked already (request {first.nickname}): resubmitting it" in again.err
+    assert f"warning: this replaces the post-save command that was stored: {first.post_save}\n" in again.err
     second = enrolled.settled()
     assert (second.nickname, second.profile) == (first.nickname, "gpProfile")
     assert second.serial != first.serial
     assert "GP_GATEWAY" in split(second.post_save or "")
     assert "GP_PORTAL" not in split(second.post_save or "")
-    assert fw.profile_certificate("GP_GATEWAY") == NAME
     assert len(enrolled.lab.ca.calls()) == 2
     third = enrolled.resubmit()
     held = fw.certificate(NAME, running=True)
@@ -194,6 +198,22 @@ def test_without_its_script_the_hook_is_started_as_a_module(enrolled: EnrolledSi
     assert done.code == 0, done
     assert split(enrolled.request().post_save or "")[2:6] == [sys.executable, "-I", "-m", "certhooks_pan.instcert"]
     assert fw.profile_certificate("GP_PORTAL") == NAME
+
+
+def test_json_tells_the_same_to_programs(enrolled: EnrolledSite) -> None:
+    """--json prints one object and nothing else: how request and install ended, also when the install fails."""
+    fw = enrolled.firewall()
+    done = enrolled.getcert("--json", "-c", NAME, "-p", "GP_PORTAL", fw)
+    told = json.loads(done.out)
+    assert (done.code, told["exit_code"], told["outcome"]) == (0, 0, "done")
+    assert told["device"] == f"localhost:{fw.port}"
+    assert told["request"] == enrolled.request().nickname
+    assert 0 < told["issued_seconds"] < 60 > told["seconds"] > 0
+    fw.commit_outcome = Outcome(fail=("made-up refusal",))
+    failed = enrolled.getcert("--json", "-c", NAME, "-p", "GP_PORTAL", fw)
+    told = json.loads(failed.out)
+    assert (failed.code, told["exit_code"], told["outcome"]) == (13, 13, "undone")
+    assert "made-up refusal" in told["message"]
 
 
 def test_a_dry_run_asks_and_changes_nothing(enrolled: EnrolledSite) -> None:

@@ -6,6 +6,7 @@ MONITORING also after a command that failed or never started.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 CERT_DIR, KEY_DIR = Path("/etc/ssl/certs"), Path("/etc/ssl/private")
 _STALE = 3.0  # seconds for which the state from before a resubmit may still be shown
 _KINDS = {"RSA": ("RSA", 2048, 8192), "EC": ("EC", 256, 521), "ECDSA": ("EC", 256, 521)}
+_ENDED = {"done": "installed", "unchanged": "was installed already", "staged": "in the candidate, not committed"}
 _CURVES = {256: 256, 384: 384, 512: 521, 521: 521}  # the bash scripts say 512 and mean 521
 
 
@@ -136,7 +138,7 @@ class Enrolment(NamedTuple):
     deadline: Deadline
     screen: cli.Screen
 
-    def run(self, certmonger: Certmonger, *, dry_run: bool = False) -> int:
+    def run(self, certmonger: Certmonger, *, dry_run: bool = False, as_json: bool = False) -> int:
         """Request, or resubmit what is tracked already; wait for issue and install; return the exit code.
 
         Raises:
@@ -152,20 +154,36 @@ class Enrolment(NamedTuple):
         self._make_folders()
         started = time.time()
         request = self._await_issue(certmonger, self._ask(certmonger, before), before)
-        until = f", valid until {request.not_after:%Y-%m-%d}" if request.not_after else ""
-        say(f"{wish.common_name}: issued by {wish.ca} in {time.time() - started:.1f} s{until}")
+        issued = time.time() - started
+        if not as_json:
+            until = f", valid until {request.not_after:%Y-%m-%d}" if request.not_after else ""
+            say(f"{wish.common_name}: issued by {wish.ca} in {issued:.1f} s{until}")
         attempt = self._await_install(certmonger, request, started)
+        took = (attempt.ended or time.time()) - attempt.started
         if attempt.exit_code:
-            error = Error(
-                f"issued, but not installed: {attempt.message}", hint=f"mend that, then type: {self.post_save}"
-            )
+            what = f"issued, but not installed: {attempt.message}"
+            error = Error(what, hint=f"mend that, then type: {self.post_save}")
             self.screen.error(error, who=self.label)
             cli.log_error(error, who=self.label)
-            return attempt.exit_code
-        took = (attempt.ended or time.time()) - attempt.started
-        done = {"done": "installed", "unchanged": "was installed already", "staged": "in the candidate, not committed"}
-        say(f"{self.label}: {done.get(attempt.outcome, attempt.outcome)} in {took:.1f} s")
-        return 0
+        if as_json:
+            say(json.dumps(self._told(request, attempt, issued, took)))
+        elif not attempt.exit_code:
+            say(f"{self.label}: {_ENDED.get(attempt.outcome, attempt.outcome)} in {took:.1f} s")
+        return attempt.exit_code
+
+    def _told(self, request: Request, attempt: Attempt, issued: float, took: float) -> dict[str, Any]:
+        """Return what ``--json`` prints: how the install ended, under the names of ``Result``, and the request."""
+        return {
+            "target": self.target,
+            "device": self.label,
+            "outcome": attempt.outcome,
+            "exit_code": attempt.exit_code,
+            "message": attempt.message,
+            "seconds": round(took, 3),
+            "request": request.nickname,
+            "not_after": request.not_after and request.not_after.isoformat(),
+            "issued_seconds": round(issued, 3),
+        }
 
     def _ask(self, certmonger: Certmonger, before: Optional[Request]) -> Request:
         wish = self.wanted
@@ -173,6 +191,8 @@ class Enrolment(NamedTuple):
             files = {"cert_file": str(wish.cert_file), "key_file": str(wish.key_file)}
             return certmonger.add_request(**files, ca=wish.ca, post_save=self.post_save, **wish.settings)
         self._tell(f"{wish.cert_file} is tracked already (request {before.nickname}): resubmitting it")
+        if before.post_save not in {None, self.post_save}:
+            self.screen.warn(f"this replaces the post-save command that was stored: {before.post_save}")
         changed = {name: value for name, value in wish.settings.items() if name not in {"key_type", "key_bits"}}
         return certmonger.resubmit(before, ca=wish.ca, post_save=self.post_save, **changed)
 

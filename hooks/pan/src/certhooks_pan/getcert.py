@@ -108,7 +108,7 @@ def _enrol(args: argparse.Namespace, screen: cli.Screen) -> int:
             deadline,
             screen,
         )
-        return enrolment.run(certmonger, dry_run=args.dry_run)
+        return enrolment.run(certmonger, dry_run=args.dry_run, as_json=args.json)
 
 
 def _precheck(
