@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -95,7 +94,7 @@ class Deployment:
         self.deadline = Deadline(options.timeout)
         self.command = [redact(word) for word in options.command]
         self._tell = tell
-        self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._turns: dict[str, threading.Lock] = {}
         self._gone: set[str] = set()
 
     def run(self, targets: Sequence[Target]) -> list[Result]:
@@ -115,7 +114,7 @@ class Deployment:
     @contextmanager
     def turn(self, group: str) -> Iterator[bool]:
         """Let one device of a group at a time through; yields whether another of it went before."""
-        with self._turns[group]:
+        with self._turns.setdefault(group, threading.Lock()):
             yield group in self._gone
             self._gone.add(group)
 
@@ -154,7 +153,6 @@ class _Push:
     def look(self) -> None:
         """Inspect, and check what the target needs; a failure is kept for the result."""
         try:
-            self.target.run.leftover = tuple(self.deployment.journal.record(self.target.name).unfinished())
             self._inspect()
         except Error as e:
             self.failure = e
