@@ -1,4 +1,4 @@
-"""Emulated firewalls in a process of their own, told what to do by JSON lines: what is measured shares no CPU with them.
+"""Emulated firewalls in a process of their own, told what to do by JSON lines: what is measured is not them.
 
 ``Devices`` is the caller's side; run as a module it is the other one.
 """

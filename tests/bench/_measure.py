@@ -1,4 +1,4 @@
-"""``python -I -S measure.py OUTPUT COMMAND...``: run it, print its wall, CPU (seconds), peak RSS (MB), exit code.
+"""``python -I -S _measure.py OUTPUT COMMAND...``: run it, print its wall, CPU (seconds), peak RSS (MB), exit code.
 
 A process of its own, and small: the kernel counts what a program's starter holds as the program's own peak.
 """

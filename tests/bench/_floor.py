@@ -1,10 +1,10 @@
-"""``python -I floor.py PORT CAFILE KEYFILE REQUESTS``: the least that Python can do a push with.
+"""``python -I _floor.py PORT CAFILE KEYFILE REQUESTS``: the least that Python can do a push with.
 
 It sends the requests that a real push was seen to send, byte for byte, on one verified connection, and looks at no
 reply; only a poll of a job is repeated until the job is over.
 """
 
-# ruff: noqa: ANN001, PTH123  to import typing or pathlib would cost what is measured here
+# ruff: noqa: ANN001, ANN202, PTH123  to import typing or pathlib would cost what is measured here
 import http.client
 import ssl
 import sys
