@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from certhooks_pan import scope
+from certhooks import address
+from certhooks.deadline import Deadline
+from certhooks.errors import BadNameError
+from certhooks.target import Run
+from certhooks.trust import Trust
+from certhooks_pan import instcert, panrc, scope
+from certhooks_pan.wanted import Wish
 from tests.lab.panos import DeviceResult, Fault, Firewall, Outcome, Panorama, replies
 from tests.lab.pushes import NAME, attempt, brisk, imports, write
 from tests.lab.site import Site
@@ -92,6 +98,17 @@ def test_names_are_shorter_on_a_panorama(site: Site, pano: Panorama, words: list
         done = site.instcert("-c", NAME, *words, *extra, pano)
         assert (done.code, "31 are allowed" in done.err) == (2, True)
     assert pano.snapshot() == before
+
+
+def test_the_year_counts_before_there_is_a_certificate(site: Site, pano: Panorama) -> None:
+    """The look before a certificate is requested refuses a name that will be too long with its year."""
+    device = address.parse(f"localhost:{pano.port}")
+    contexts = Trust(site.trusted).contexts()
+    made = instcert.target(device, Wish("x" * 27, year=True), panrc.read(site.panrc), contexts)
+    made.run = Run(Deadline(10))
+    with pytest.raises(BadNameError, match="31 are allowed"):
+        made.survey()
+    made.close()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,10 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from certhooks import probe
+from certhooks.address import Address
 from tests.lab.ca import CA
 from tests.lab.panos import Firewall, Outcome, certificates
 from tests.lab.pushes import NAME, attempt, brisk, imports, managed, write
@@ -215,6 +218,8 @@ def test_replacing_the_management_certificate_in_place_is_noticed(site: Site, fw
 
 def test_a_portal_that_goes_on_with_the_old_one_gets_the_old_binding_back(site: Site, fw: Firewall) -> None:
     """With -Y the old certificate still exists: bound and committed again, exit code 15, the portal serves it."""
+    old = fw.certificate("old")
+    assert old is not None
     portal = fw.add_portal("GP_PORTAL")
     portal.stick()
     site.certificate()
@@ -224,6 +229,9 @@ def test_a_portal_that_goes_on_with_the_old_one_gets_the_old_binding_back(site: 
     assert fw.profile_certificate("GP_PORTAL") == fw.profile_certificate("GP_PORTAL", running=False) == "old"
     assert not fw.pending_of("certhooks")
     assert attempt(site)["outcome"] == "undone"
+    portal.stuck = None
+    (served,) = [each for each in probe.every(Address("localhost", portal.port)) if each.der]
+    assert served.der == old.public_bytes(Encoding.DER)
 
 
 def test_what_replaced_its_predecessor_in_place_stays_and_says_so(site: Site, fw: Firewall) -> None:
