@@ -59,7 +59,7 @@ def _arm(point: str, strike: Callable[[], None]) -> None:
         return reply
 
     if when == "step":
-        Record.step = deadly_step  # type: ignore[method-assign]
+        Record.step = deadly_step  # type: ignore[method-assign, assignment]
     else:
         Connection.request = deadly_request  # type: ignore[method-assign]
 
