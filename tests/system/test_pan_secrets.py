@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 import shlex
 import shutil
@@ -27,16 +28,13 @@ if TYPE_CHECKING:
 TRACED = "execve,openat,open,creat,write,writev,pwrite64,pwritev,sendto,sendmsg,sendmmsg,rename,renameat,renameat2"
 
 
-def need_strace() -> str:
-    """Return strace's path; it must be there."""
-    found = shutil.which("strace")
-    assert found, "these tests need strace"
-    return found
-
-
 def traced(trace: Path, command: str) -> list[str]:
     """Return a command line that runs a command and writes all that it gives away into files beside ``trace``."""
-    return [need_strace(), "-f", "-ff", "-v", "-s", "1000000", "-e", f"trace={TRACED}", "-o", str(trace), command]
+    strace = shutil.which("strace")
+    if strace is None and not os.environ.get("CI"):
+        pytest.skip("not here: strace")
+    assert strace, "apt-get install strace"
+    return [strace, "-f", "-ff", "-v", "-s", "1000000", "-e", f"trace={TRACED}", "-o", str(trace), command]
 
 
 def secrets_of(site: EnrolledSite, fw: Firewall) -> dict[str, str]:
