@@ -179,6 +179,7 @@ DAMAGED: dict[str, bytes] = {
     "no attempts": b'{"version": 1, "target": "x"}',
     "deep": b"[" * 200_000,
     "wrong types": b'{"target": "x", "attempts": [{"fingerprint": "x", "touches": 5, "outcome": []}]}',
+    "list for a word": b'{"target": "x", "attempts": [{"fingerprint": "x", "outcome": []}]}',
     "unknown field": b'{"target": "x", "attempts": [{"fingerprint": "x", "colour": "red"}]}',
     "touches of numbers": b'{"target": "x", "attempts": [{"fingerprint": "x", "touches": [5]}]}',
     "huge": b'"' + b"x" * 2_000_000 + b'"',
