@@ -7,6 +7,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,10 @@ from tests.lab.panos import Outcome
 from tests.lab.site import script
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.lab.enrolled import EnrolledSite
+    from tests.lab.panos import Firewall
     from tests.lab.site import Done
 
 WHY = "GP_PORTAL: certificate is not valid for this device"
@@ -125,15 +129,10 @@ def test_a_hook_that_is_killed_in_mid_commit(enrolled: EnrolledSite) -> None:
     """Killed without a chance to clean up: pan_getcert says that it was cut off, and the next run ends it well."""
     fw = enrolled.firewall()
     fw.next_commits.append(Outcome(seconds=30))
-    argv = [script("pan_getcert"), *enrolled.getcert_argv("-c", NAME, "-p", "GP_PORTAL", fw)]
-    with subprocess.Popen(argv, env=enrolled.env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
-        try:
-            enrolled.lab.wait_for(lambda: fw.count("op") and any(job.kind == "Commit" for job in fw.jobs.values()))
-            for hook in hooks(enrolled):
-                os.kill(hook, signal.SIGKILL)
-            _, err = run.communicate(timeout=20)
-        finally:
-            run.kill()
+    with in_mid_commit(enrolled, fw) as run:
+        for hook in hooks(enrolled):
+            os.kill(hook, signal.SIGKILL)
+        _, err = run.communicate(timeout=20)
     assert run.returncode == 11, err
     assert "post-save command was cut off" in err
     assert enrolled.attempts()[-1].outcome == "running"
@@ -144,6 +143,33 @@ def test_a_hook_that_is_killed_in_mid_commit(enrolled: EnrolledSite) -> None:
     held = fw.certificate(NAME, running=True)
     assert held is not None
     assert sha256(held) == sha256(enrolled.issued())
+
+
+def test_interrupted_while_certmonger_works(enrolled: EnrolledSite) -> None:
+    """Ctrl-C ends pan_getcert alone, which says so: certmonger goes on, and the certificate is installed."""
+    fw = enrolled.firewall()
+    fw.next_commits.append(Outcome(seconds=1))
+    with in_mid_commit(enrolled, fw) as run:
+        run.send_signal(signal.SIGINT)
+        _, err = run.communicate(timeout=20)
+    assert run.returncode == 130, err
+    assert f"certmonger goes on by itself, and so does the install: getcert list -f {enrolled.cert_file()}" in err
+    assert "Traceback" not in err
+    enrolled.settled()
+    assert fw.profile_certificate("GP_PORTAL") == NAME
+    assert enrolled.attempts()[-1].outcome == "done"
+
+
+@contextmanager
+def in_mid_commit(site: EnrolledSite, fw: Firewall) -> Iterator[subprocess.Popen[str]]:
+    """Run pan_getcert up to the firewall's commit; it is gone at the end."""
+    argv = [script("pan_getcert"), *site.getcert_argv("-c", NAME, "-p", "GP_PORTAL", fw)]
+    with subprocess.Popen(argv, env=site.env(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        try:
+            site.lab.wait_for(lambda: any(job.kind == "Commit" for job in fw.jobs.values()))
+            yield run
+        finally:
+            run.kill()
 
 
 def hooks(site: EnrolledSite) -> list[int]:

@@ -153,16 +153,20 @@ class Enrolment(NamedTuple):
             return 0
         self._make_folders()
         started = time.time()
-        request = self._await_issue(certmonger, self._ask(certmonger, before), before)
-        issued = time.time() - started
-        if not as_json:
-            until = f", valid until {request.not_after:%Y-%m-%d}" if request.not_after else ""
-            say(f"{wish.common_name}: issued by {wish.ca} in {issued:.1f} s{until}")
-        attempt = self._await_install(certmonger, request, started)
+        try:
+            request = self._await_issue(certmonger, self._ask(certmonger, before), before)
+            issued = time.time() - started
+            if not as_json:
+                until = f", valid until {request.not_after:%Y-%m-%d}" if request.not_after else ""
+                say(f"{wish.common_name}: issued by {wish.ca} in {issued:.1f} s{until}")
+            attempt = self._await_install(certmonger, request, started)
+        except KeyboardInterrupt:
+            self.screen.warn(f"certmonger goes on by itself, and so does the install: getcert list -f {wish.cert_file}")
+            raise
         took = (attempt.ended or time.time()) - attempt.started
         if attempt.exit_code:
-            what = f"issued, but not installed: {attempt.message}"
-            error = Error(what, hint=f"mend that, then type: {self.post_save}")
+            hint = f"mend that, then type: {self.post_save}"
+            error = Error(f"issued, but not installed: {attempt.message}", hint=hint)
             self.screen.error(error, who=self.label)
             cli.log_error(error, who=self.label)
         if as_json:
