@@ -74,6 +74,7 @@ class Trust(NamedTuple):
         # Not ssl's default context: from Python 3.13 on that asks for RFC 5280's form to the letter, which the factory
         # certificates of devices lack. Chain, dates and name are verified all the same.
         context = Context(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.verify_flags |= ssl.VerifyFlags(_PARTIAL_CHAIN)
         files = [file for file in (IPA_CA if IPA_CA.is_file() else None, self.cafile) if file]
         for file in files:
@@ -94,6 +95,7 @@ class Trust(NamedTuple):
                 hint="compare it with the device's console; if it is right, give it to --pin",
             )
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.check_hostname = False  # the certificate itself is known: its names prove nothing more
         context.verify_flags |= ssl.VerifyFlags(_PARTIAL_CHAIN | _NO_CHECK_TIME)
         for der in filter(None, (served.der, new)):
