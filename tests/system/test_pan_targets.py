@@ -192,7 +192,7 @@ def test_a_management_certificate_must_cover_the_devices_name(site: Site, fw: Fi
     managed(site, fw)
     before = fw.snapshot()
     issued = site.certificate()
-    done = site.instcert("-c", NAME, "-p", "WEB", fw)
+    done = site.instcert("-c", NAME, "-p", "WEB", "--timeout", "5", fw)
     assert (done.code, "does not cover localhost" in done.err) == (10, True)
     assert fw.snapshot() == before
     fw.restart.refuse = fw.restart.bad_gateway = 0
@@ -205,7 +205,7 @@ def test_replacing_the_management_certificate_in_place_is_noticed(site: Site, fw
     """No -p, but the name that the management profile uses: the same care, and the handshake proves it."""
     managed(site, fw, certificate=NAME)
     site.certificate()
-    assert site.instcert("-c", NAME, fw).code == 10
+    assert site.instcert("-c", NAME, "--timeout", "5", fw).code == 10
     issued = write(site, site.ca.issue([NAME, "localhost"]))
     done = site.instcert("-c", NAME, fw)
     assert done.code == 0, done
