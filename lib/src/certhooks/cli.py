@@ -102,8 +102,8 @@ def parser(prog: str, description: str, *, examples: str, usage: Optional[str] =
     return made
 
 
-def add_push_options(made: argparse.ArgumentParser) -> None:
-    """Add the options of a command that pushes to devices."""
+def add_push_options(made: argparse.ArgumentParser, *, several: bool = True) -> None:
+    """Add the options of a command that pushes to devices, to ``several`` at once or to one."""
     trust = made.add_argument_group("trust")
     trust.add_argument(
         "--cafile",
@@ -126,7 +126,8 @@ def add_push_options(made: argparse.ArgumentParser) -> None:
     push.add_argument(
         "--timeout", type=_seconds, default=900.0, metavar="SECONDS", help="for the whole run (default 900)"
     )
-    push.add_argument("--jobs", type=_count, default=100, metavar="N", help="devices side by side (default 100)")
+    if several:
+        push.add_argument("--jobs", type=_count, default=100, metavar="N", help="devices side by side (default 100)")
     push.add_argument("--json", action="store_true", help="one JSON object a target on standard output")
 
 

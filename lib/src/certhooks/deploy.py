@@ -94,13 +94,18 @@ class Deployment:
         self.deadline = Deadline(options.timeout)
         self.command = [redact(word) for word in options.command]
         self._tell = tell
+        self.results: list[Result] = []
         self._turns: dict[str, threading.Lock] = {}
         self._gone: set[str] = set()
 
     def run(self, targets: Sequence[Target]) -> list[Result]:
-        """Do all targets, side by side where their groups allow it, and return a result each, in the same order."""
+        """Do all targets, side by side where their groups allow it, and return a result each, in the same order.
+
+        Left by an interrupt, ``results`` tells how far each came; what was begun has been taken back then.
+        """
         workers = max(1, min(self.options.jobs, len(targets)))
         pushes = [_Push(self, target) for target in targets]
+        self.results = [push.result for push in pushes]
         with ThreadPoolExecutor(workers) as pool:
             try:
                 list(pool.map(_Push.look_and_push, pushes))
@@ -109,7 +114,7 @@ class Deployment:
             except BaseException:
                 self.deadline.interrupt()
                 raise
-        return [push.result for push in pushes]
+        return self.results
 
     @contextmanager
     def turn(self, group: str) -> Iterator[bool]:

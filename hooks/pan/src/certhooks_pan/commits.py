@@ -132,12 +132,12 @@ class Commits:
         """Keep a push's results, and return what failed: Panorama's own result may be OK while a device's is not."""
         failed: list[str] = []
         for device in job.devices:
-            told = "; ".join(device.messages)
+            told = jobs.told(device.messages)
             self._run.parts.append({"name": device.name, "result": device.result, "message": told})
             if not device.ok:
                 failed.append(f"{device.name}: {told or device.result}")
         if job.result != "OK" and (job.details or not failed):
-            failed.insert(0, f"{stack}: {'; '.join(job.details) or job.result}")
+            failed.insert(0, f"{stack}: {jobs.told(job.details) or job.result}")
         if not job.devices and not failed:
             self._run.warn(f"template stack {stack} has no device")
         return failed

@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     instcert.add_names(made)
     enrol.add_options(made)
     instcert.add_device_options(made)
-    cli.add_push_options(made)
+    cli.add_push_options(made, several=False)
     return made
 
 

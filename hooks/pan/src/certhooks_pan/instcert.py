@@ -152,7 +152,7 @@ def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
     from certhooks_pan.wanted import journal_name
 
     wanted = wish(args)
-    addresses = [address.parse(text) for text in dict.fromkeys(args.devices)]
+    addresses = list(dict.fromkeys(map(address.parse, args.devices)))
     if not addresses:
         raise UnreachableError("no device given", hint=f"{PROG} -c {args.common_name} fw01.example.com")
     trusted = cli.trust(args)
@@ -169,8 +169,14 @@ def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
         bundle.roots_pem, bundle.leaf_pem, lambda where: books.record(journal_name(where, wanted)).brought()
     )
     targets = [target(each, wanted, credentials, contexts) for each in addresses]
-    results = deploy.Deployment(bundle, books, options, cli.teller(screen)).run(targets)
-    return cli.report(screen, results, as_json=args.json, verbose=args.verbose)
+    deployment = deploy.Deployment(bundle, books, options, cli.teller(screen))
+    try:
+        deployment.run(targets)
+    except KeyboardInterrupt:
+        ended = [result for result in deployment.results if result.message]
+        cli.report(screen, ended, as_json=args.json, verbose=args.verbose)
+        raise
+    return cli.report(screen, deployment.results, as_json=args.json, verbose=args.verbose)
 
 
 def _bundle(args: argparse.Namespace, screen: cli.Screen) -> Bundle:

@@ -202,9 +202,14 @@ def expect_ok(job: Job, run: Run, what: str) -> None:
         run.warn(f"{what}: {warning}")
     if job.result != "OK":
         raise ActivationError(
-            f"{what} failed (job {job.number}): {'; '.join(job.details) or 'no reason given'}",
+            f"{what} failed (job {job.number}): {told(job.details) or 'no reason given'}",
             hint=_advice(job.details),
         )
+
+
+def told(details: Iterable[str]) -> str:
+    """Return a job's lines as one; the first of them is often a heading."""
+    return "; ".join(details).replace(":; ", ": ")
 
 
 def read(reply: Element) -> Job:
