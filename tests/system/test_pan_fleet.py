@@ -95,14 +95,18 @@ def test_a_passive_unit_alone_is_a_clear_error(site: Site, monkeypatch: pytest.M
 
 
 def test_units_that_do_not_synchronize_are_both_written(site: Site) -> None:
-    """With synchronization off the passive unit is a device like any other."""
+    """With synchronization off the passive unit is a device like any other, only never at the same time."""
     active, passive = pair(site, sync=False)
+    active.commit_seconds = passive.commit_seconds = 0.3
     issued = site.certificate()
     done = site.instcert(*PORTAL, passive, active)
     assert done.code == 0, done
     for fw in (active, passive):
         assert fw.certificate(NAME, running=True) == issued.certificate
         assert fw.count("import") == 1
+    attempts = [json.loads(path.read_text())["attempts"][-1] for path in site.state.glob("*.json")]
+    first, second = sorted(attempts, key=lambda attempt: attempt["started"])
+    assert second["started"] >= first["ended"]
 
 
 def test_one_device_under_two_names_is_done_once(site: Site, fw: Firewall) -> None:
