@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from certhooks import probe
 from certhooks.address import Address
 from tests.lab.ca import CA
-from tests.lab.panos import Firewall, Outcome, certificates
+from tests.lab.panos import Fault, Firewall, Outcome, certificates, replies
 from tests.lab.pushes import NAME, attempt, brisk, imports, managed, write
 from tests.lab.site import Site
 
@@ -248,11 +248,15 @@ def test_what_replaced_its_predecessor_in_place_stays_and_says_so(site: Site, fw
     assert fw.certificate(NAME, running=True) == issued.certificate
 
 
-def test_a_way_back_that_fails_is_not_called_one(site: Site, fw: Firewall) -> None:
-    """When the commit of the old binding fails too, it is exit code 14 with a warning, never 15."""
+@pytest.mark.parametrize("told", [True, False])
+def test_a_way_back_that_fails_is_not_called_one(site: Site, fw: Firewall, *, told: bool) -> None:
+    """When the commit of the old binding fails, or does nothing, it is exit code 14 with a warning, never 15."""
     portal = fw.add_portal("GP_PORTAL")
     portal.stick()
-    fw.next_commits += [Outcome(), Outcome(fail=("Commit failed",))]
+    if told:
+        fw.next_commits += [Outcome(), Outcome(fail=("Commit failed",))]
+    else:
+        fw.faults.add(Fault.RAW, type="commit", nth=2, reply=replies.NO_CHANGES)
     site.certificate()
     done = site.instcert(*PORTAL, "-Y", "--probe", f"localhost:{portal.port}", fw)
     assert done.code == 14, done
