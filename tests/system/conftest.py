@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.lab import pushes, trial
 from tests.lab.enrolled import EnrolledSite
 from tests.lab.fixtures import certmonger_lab, system_bus_certmonger
+from tests.lab.site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.lab.certmonger import CertmongerLab
+    from tests.lab.panos import Firewall
 
 __all__ = ["certmonger_lab", "enrolled", "system_bus_certmonger"]
 
@@ -23,3 +26,29 @@ def enrolled(tmp_path: Path, certmonger_lab: CertmongerLab) -> Iterator[Enrolled
     """Provide a host whose certmonger is real and whose bus is private."""
     with EnrolledSite(tmp_path, certmonger_lab) as site:
         yield site
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """Make the administrator's side, which trusts what its own CA issues for devices too."""
+    with Site(tmp_path) as made:
+        made.trusted.write_bytes(made.ca.pem)
+        yield made
+
+
+@pytest.fixture
+def fw(site: Site) -> Firewall:
+    """Start a firewall whose profiles use a certificate ``old``."""
+    return site.firewall()
+
+
+@pytest.fixture
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Poll often and give up soon: an emulator is quick."""
+    pushes.brisk(monkeypatch)
+
+
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for hundredths of a second where the product waits for seconds."""
+    trial.hurry(monkeypatch)

@@ -10,35 +10,14 @@ import pytest
 from certhooks import deploy
 from tests.lab.panos import Fault, Firewall, Outcome, replies
 from tests.lab.pushes import NAME, SHARED_ADDRESS, attempt, brisk, imports
-from tests.lab.site import Site
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from tests.lab.site import Site
 
+pytestmark = pytest.mark.usefixtures("brisk")
 YEAR = f"{datetime.now(timezone.utc):%Y}"
 PORTAL = ("-c", NAME, "-p", "GP_PORTAL")
 FORGOTTEN = replies.error("job 2 not found", code=7)
-
-
-@pytest.fixture(autouse=True)
-def _brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Poll often and give up soon: an emulator is quick."""
-    brisk(monkeypatch)
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """Make the administrator's side, which trusts what its own CA issues for devices too."""
-    with Site(tmp_path) as made:
-        made.trusted.write_bytes(made.ca.pem)
-        yield made
-
-
-@pytest.fixture
-def fw(site: Site) -> Firewall:
-    """Start a firewall whose profiles use a certificate ``old``."""
-    return site.firewall()
 
 
 # -- commits ---------------------------------------------------------------------------------------------------------

@@ -14,24 +14,14 @@ import pytest
 from tests.lab import killed
 from tests.lab.panos import Outcome
 from tests.lab.site import Site, script
-from tests.lab.trial import NAME, WORDS, Trial, hurry
+from tests.lab.trial import NAME, WORDS, Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from pytest_mock import MockerFixture
 
+pytestmark = pytest.mark.usefixtures("hurry")
 BEFORE_THE_COMMIT = [("step", 1), ("step", 2), ("after:import", 1), ("after:action=set", 1), ("after:action=set", 2)]
 SINCE_THE_COMMIT = [("before:type=commit", 1), ("after:type=commit", 1), ("after:%3Cjobs", 1), ("step", 3)]
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """Set up the administrator's side, with waits cut short."""
-    hurry(monkeypatch)
-    with Site(tmp_path) as made:
-        yield made
 
 
 def kill(trial: Trial, point: str, nth: int, *more: str) -> None:

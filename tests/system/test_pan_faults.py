@@ -14,25 +14,15 @@ from certhooks_pan import instcert, jobs
 from tests.lab.ca import CA, lab_ca
 from tests.lab.panos import Outcome, Reply, Restart, custom_role
 from tests.lab.site import Site, call
-from tests.lab.trial import NAME, WORDS, Trial, hurry
+from tests.lab.trial import NAME, WORDS, Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from tests.lab.ca import Issued
     from tests.lab.panos.requests import Request
     from tests.lab.site import Done
 
+pytestmark = pytest.mark.usefixtures("hurry")
 OWN_EDIT = '<entry name="b"><fqdn>y.example.test</fqdn></entry>'
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """Set up the administrator's side, with waits cut short."""
-    hurry(monkeypatch)
-    with Site(tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

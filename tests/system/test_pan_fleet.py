@@ -9,34 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab.panos import Firewall, custom_role
-from tests.lab.pushes import NAME, brisk, imports, managed, write
-from tests.lab.site import Site
+from tests.lab.pushes import NAME, imports, managed, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from tests.lab.site import Site
 
+pytestmark = pytest.mark.usefixtures("brisk")
 PORTAL = ("-c", NAME, "-p", "GP_PORTAL")
-
-
-@pytest.fixture(autouse=True)
-def _brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Poll often and give up soon: an emulator is quick."""
-    brisk(monkeypatch)
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """Make the administrator's side, which trusts what its own CA issues for devices too."""
-    with Site(tmp_path) as made:
-        made.trusted.write_bytes(made.ca.pem)
-        yield made
-
-
-@pytest.fixture
-def fw(site: Site) -> Firewall:
-    """Start a firewall whose profiles use a certificate ``old``."""
-    return site.firewall()
 
 
 def free_port() -> int:

@@ -15,28 +15,14 @@ from certhooks.trust import Trust
 from certhooks_pan import instcert, panrc, scope
 from certhooks_pan.wanted import Wish
 from tests.lab.panos import DeviceResult, Fault, Firewall, Outcome, Panorama, replies
-from tests.lab.pushes import NAME, attempt, brisk, imports, write
-from tests.lab.site import Site
+from tests.lab.pushes import NAME, attempt, imports, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from tests.lab.site import Site
 
+pytestmark = pytest.mark.usefixtures("brisk")
 BRANCHES = ("-c", NAME, "-p", "GP", "--template", "Branches")
 REFUSAL = ("Validation Error:", "ssl-tls-service-profile is invalid")
-
-
-@pytest.fixture(autouse=True)
-def _brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Poll often and give up soon: an emulator is quick."""
-    brisk(monkeypatch)
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """Make the administrator's side."""
-    with Site(tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

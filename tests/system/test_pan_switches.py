@@ -13,9 +13,6 @@ from tests.lab.pushes import NAME, brisk, imports, write
 from tests.lab.site import Done, Site
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from tests.lab.ca import Issued
 
 Scenario = Callable[[Site, Switches], Done]
@@ -27,13 +24,6 @@ def _brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Poll often and give up soon: an emulator is quick."""
     brisk(monkeypatch)
     monkeypatch.setattr(target, "_SYNCHRONIZED", 0.5)
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """Make the administrator's side."""
-    with Site(tmp_path) as made:
-        yield made
 
 
 def pushed(site: Site, switches: Switches, *words: str, set_up: Callable[[Firewall], object] = id) -> Done:

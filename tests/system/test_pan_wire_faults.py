@@ -9,26 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.lab.panos import Fault, Reply, faults
-from tests.lab.site import Site
-from tests.lab.trial import Trial, hurry
+from tests.lab.trial import Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from tests.lab.panos.requests import Request
-    from tests.lab.site import Done
+    from tests.lab.site import Done, Site
 
+pytestmark = pytest.mark.usefixtures("hurry")
 GOOD = {"import": 1, "config set": 2, "commit": 1}
 ONCE = (Fault.DROP_BEFORE, Fault.DROP_AFTER, Fault.BAD_GATEWAY, Fault.TRUNCATED, Fault.CONTENT_TYPE)
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """Set up the administrator's side, with waits cut short."""
-    hurry(monkeypatch)
-    with Site(tmp_path) as made:
-        yield made
 
 
 def requests_of_a_good_run(site: Site) -> list[str]:
