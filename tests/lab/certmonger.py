@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Callable, Optional
 
@@ -26,13 +26,14 @@ from tests.lab import ca_helper
 from tests.lab.ca_helper import HelperCa
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from typing_extensions import Self
 
 NAME = "org.fedorahosted.certmonger"
 SYSTEM_SOCKET = Path("/run/dbus/system_bus_socket")
 STATE = Path("/var/lib/certmonger")
+_SETTLED = 10.0  # seconds after which a folder that nobody holds is nobody's
 START_SECONDS = 20.0  # a start takes 0.05 s; the rest is for a loaded machine
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -71,7 +72,9 @@ class CertmongerLab:
     """
 
     def __init__(self, **policy: Any) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix=f"certmonger-lab-{os.getpid()}-", dir="/tmp"))
+        self.folder = Path(tempfile.mkdtemp(prefix="certmonger-lab-", dir="/tmp"))
+        self._hold = ExitStack()
+        self._hold.enter_context(_held(self.folder))
         self.ca = HelperCa.create(self.folder / "ca", **policy)
         self.log = self.folder / "log"
         self._daemons: list[subprocess.Popen[bytes]] = []
@@ -110,6 +113,7 @@ class CertmongerLab:
             daemon.wait(3)
         self._daemons.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._hold.close()
 
     def __enter__(self) -> Self:
         self.start()
@@ -338,7 +342,24 @@ def _connects(path: Path) -> bool:
 
 
 def _sweep() -> None:
-    """Remove folders that killed test processes have left."""
-    for folder in Path("/tmp").glob("certmonger-lab-*-*"):
-        if not Path("/proc", folder.name.split("-")[2]).exists():
-            shutil.rmtree(folder, ignore_errors=True)
+    """Remove the folders of labs whose process was killed: nobody holds them any more.
+
+    A process number would not tell: labs in process namespaces of their own share this folder.
+    """
+    for folder in Path("/tmp").glob("certmonger-lab-*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime < _SETTLED:
+                continue  # it may be about to be held
+            with _held(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a folder alone; BlockingIOError when somebody else does."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(fd)
