@@ -136,7 +136,7 @@ def test_pkcs12_needs_its_passphrase(site: Site, fw: Firewall) -> None:
     """A file with key, leaf and chain is as good as PEM; a wrong passphrase is exit code 10."""
     issued = site.ca.intermediate().issue([NAME])
     store, word = site.folder / "pair.p12", site.folder / "word"
-    store.write_bytes(issued.pkcs12("secret", chain=True, modern=True))
+    store.write_bytes(issued.pkcs12("secret", chain=True))
     word.touch(mode=0o600)
     word.write_text("wrong")
     expect(site.instcert("-c", NAME, "--pkcs12", store, "--passphrase-file", word, fw), 10)
