@@ -184,6 +184,21 @@ def test_a_pin_holds_for_every_later_connection(ca: CA, server: Server) -> None:
             ask(connection)
 
 
+def test_a_pin_does_not_trust_what_the_pinned_certificate_signed(ca: CA, server: Server) -> None:
+    """A factory certificate may be a CA: a certificate below it is not the pinned one, and gets no request."""
+    from tests.lab.ca import Issued
+
+    factory = Issued(ca.certificate, ca.key, ())
+    server.serve(factory)
+    with connected(server, Trust(pin=factory.sha256)) as connection:
+        assert ask(connection) == b"ok"
+        connection.close()
+        server.serve(ca.issue(["localhost"]))
+        with pytest.raises(UnreachableError, match="another certificate than the pinned"):
+            ask(connection)
+    assert len(server.requests) == 1
+
+
 def test_with_a_pin_the_new_leaf_is_as_good(ca: CA, server: Server) -> None:
     """The device may serve what the run has installed before the run is over."""
     first, second = ca.issue(["localhost"]), ca.issue(["localhost"])

@@ -89,6 +89,10 @@ class Connection:
         narrow = self.context if isinstance(self.context, trust.Context) and not self.context.wide else None
         try:
             connection.connect()
+            trust.check(self.context, connection.sock.getpeercert(binary_form=True), self.address)
+        except UnreachableError:
+            connection.close()
+            raise
         except ssl.SSLError as e:
             if narrow and isinstance(e, ssl.SSLCertVerificationError):
                 narrow.widen()

@@ -25,9 +25,12 @@ class Context(ssl.SSLContext):
     """Verifies by the CA files that are named, and by the system's roots once those do not suffice.
 
     To read the system's roots takes a tenth of a whole push, and few devices have a certificate from one of them.
+    ``only``, where it is not empty, are the fingerprints of the certificates that are accepted at all: a pinned one may
+    be a CA, and what it has signed is not what was pinned.
     """
 
     wide = False
+    only: frozenset[str] = frozenset()
     _lock = threading.Lock()  # threads share a context: one of them reads
 
     def widen(self) -> None:
@@ -94,12 +97,14 @@ class Trust(NamedTuple):
                 f"{address} serves another certificate than the pinned one: sha256:{served.fingerprint}",
                 hint="compare it with the device's console; if it is right, give it to --pin",
             )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context = Context(ssl.PROTOCOL_TLS_CLIENT)
+        context.wide = True  # the pin takes the place of all other anchors
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.check_hostname = False  # the certificate itself is known: its names prove nothing more
         context.verify_flags |= ssl.VerifyFlags(_PARTIAL_CHAIN | _NO_CHECK_TIME)
         for der in filter(None, (served.der, new)):
             context.load_verify_locations(cadata=der)
+        context.only = frozenset(probe.fingerprint(der) for der in (served.der, new) if der)
         return context
 
 
@@ -129,6 +134,18 @@ def explain(error: ssl.SSLError, address: Address) -> UnreachableError:
             "openssl x509 -noout -fingerprint -sha256)",
         )
     return UnreachableError(f"no TLS with {address}: {error.reason or error}", hint="does the port speak https?")
+
+
+def check(context: ssl.SSLContext, served: Optional[bytes], address: Address) -> None:
+    """Return when a verified connection's certificate (DER) is one of those that the context is limited to.
+
+    Raises:
+        UnreachableError: it is another one.
+    """
+    if isinstance(context, Context) and context.only and probe.fingerprint(served or b"") not in context.only:
+        raise UnreachableError(
+            f"{address} now serves another certificate than the pinned one", hint="compare it with the device's console"
+        )
 
 
 def _load(context: ssl.SSLContext, path: Path) -> None:
