@@ -677,6 +677,17 @@ def test_push_names_each_device(pano: Panorama, fw: Firewall) -> None:
     assert fw.entry("new", running=True) is None
 
 
+@pytest.mark.parametrize("template", ["", "T"])
+def test_profiles_of_panorama_and_template_may_name_alike_certificates(pano: Panorama, template: str) -> None:
+    """Panorama and each template see their own certificates alone: a scene with both can commit a change of either."""
+    pano.add_profile("GP", certificate="old")
+    pano.add_profile("GP", certificate="old", below=pano.template_path("T"))
+    assert pano.entry("old") is not None
+    assert pano.entry("old", below=pano.template_path("T")) is not None
+    upload(pano, pem(pano), **({"target_tpl": template} if template else {}))
+    assert "<result>OK</result>" in commit(pano)
+
+
 def test_push_to_one_device_and_validation_there(pano: Panorama, fw: Firewall) -> None:
     """Only the named device is in the job; what its own validation refuses is a FAIL and changes nothing there."""
     place = pano.template_path("T") + "/ssl-tls-service-profile/entry[@name='typo']"

@@ -69,11 +69,13 @@ class Scene(Machine):
         return found.leaf
 
     def add_profile(self, name: str, *, certificate: str, vsys: str = "", below: str = "") -> None:
-        """Add an SSL/TLS service profile; a certificate of that name is made if there is none."""
+        """Add an SSL/TLS service profile; a certificate of that name is made if the profile would see none.
+
+        A vsys sees what is shared; another place (``below``) is a template's, which sees nothing of Panorama's own.
+        """
         place = below or self.shared_path(vsys)
-        if not self.config.find(f"{place}/certificate/entry[@name='{certificate}']") and not self.config.find(
-            f"{self.shared_path()}/certificate/entry[@name='{certificate}']"
-        ):
+        seen = {place} if below else {place, self.shared_path()}
+        if not any(self.config.find(f"{each}/certificate/entry[@name='{certificate}']") for each in seen):
             self.add_certificate(certificate, vsys=vsys, below=below)
         entry = Element("entry", {"name": name})
         protocol = ET.SubElement(entry, "protocol-settings")
