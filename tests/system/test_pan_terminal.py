@@ -151,7 +151,8 @@ def test_interrupted_in_mid_commit(site: Site, how: signal.Signals) -> None:
     fw.next_commits.append(Outcome(seconds=2))
     code, err = interrupted(site, fw, how)
     assert code == 128 + how, err
-    first, *_, last, hint = err.splitlines()
+    at_once, first, *_, last, hint = err.splitlines()
+    assert at_once.startswith("pan_instcert: warning: interrupted: taking back what was begun")
     assert "the previous certificate is back in place" in first
     assert last == "pan_instcert: error: interrupted"
     assert hint == "pan_instcert: hint: run the same command again; it goes on from where it was"
@@ -172,12 +173,12 @@ def test_interrupted_in_mid_commit(site: Site, how: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize(
-    ("again", "code", "lines"), [(signal.SIGINT, 130, 2), (signal.SIGTERM, 143, 2), (signal.SIGKILL, -9, 0)]
+    ("again", "code", "lines"), [(signal.SIGINT, 130, 3), (signal.SIGTERM, 143, 3), (signal.SIGKILL, -9, 1)]
 )
 def test_interrupted_again_it_leaves_at_once(site: Site, again: signal.Signals, code: int, lines: int) -> None:
     """A second signal is not kept waiting by a commit that does not end; the journal says that something is left.
 
-    Nothing but error and hint is written, and when the commit is over the next run ends it well.
+    Nothing but a warning, error and hint is written, and when the commit is over the next run ends it well.
     """
     fw = site.firewall()
     site.certificate()

@@ -210,10 +210,11 @@ def test_who_is_in_the_way_is_waited_for(text: str) -> None:
     """Another commit, a lock, an install: asked again until it is free, and named when the deadline comes first."""
     clock = Clock()
     device = client(*[RefusedError(text, "13")] * 5, "<response><result><job>7</job></result></response>")
-    assert jobs.start_commit(device, jobs.full, "d", None, clock.run(60)) == "7"
+    assert jobs.start_commit(device, device.commit, jobs.full, "d", clock.run(60)) == "7"
     assert clock.now > 1
+    stuck = client(RefusedError(text, "13"))
     with pytest.raises(DeadlineError) as caught:
-        jobs.start_commit(client(RefusedError(text, "13")), jobs.full, "d", None, Clock().run(5))
+        jobs.start_commit(stuck, stuck.commit, jobs.full, "d", Clock().run(5))
     assert text in str(caught.value)
 
 
@@ -226,14 +227,15 @@ def test_who_is_in_the_way_is_waited_for(text: str) -> None:
 )
 def test_nothing_to_commit_in_both_dialects(reply: str) -> None:
     """No job is no error, and no job."""
-    assert jobs.start_commit(client(reply), jobs.full, "d", None, Clock().run(5)) is None
+    device = client(reply)
+    assert jobs.start_commit(device, device.commit, jobs.full, "d", Clock().run(5)) is None
 
 
 def test_a_refused_description_is_left_out_once() -> None:
     """Asked again without it, and what is refused then is an error."""
     device = client(RefusedError("commit -> description is unexpected", "17"))
     with pytest.raises(ActivationError, match="refused"):
-        jobs.start_commit(device, jobs.full, "d", None, Clock().run(5))
+        jobs.start_commit(device, device.commit, jobs.full, "d", Clock().run(5))
     assert device.asked == ["<commit><description>d</description></commit>", "<commit></commit>"]
 
 

@@ -39,6 +39,9 @@ def test_known_secrets_are_taken_out_of_texts() -> None:
     assert redact("abc") == "abc"
 
 
+WHAT = "password_command"
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """Write a private file."""
@@ -90,17 +93,21 @@ def test_what_is_no_text_file_is_refused(file: Path, tmp_path: Path) -> None:
         secrets.read_private(file)
 
 
-def test_settings_are_name_value_lines() -> None:
-    """Comments, blank lines and anything else are passed over; a value may hold an equals sign."""
-    assert secrets.settings("# a=b\n\n key = BASE64== \nnonsense\n #x=y\n") == {"key": "BASE64=="}
-
-
 def test_a_password_command_gives_its_first_line() -> None:
     """It runs without a shell; a failure, silence or a missing program is one clear error without its output."""
-    assert secrets.from_command(f"{sys.executable} -c 'print(\"swordfish\"); print(2)'").reveal() == "swordfish"
-    for command in ("/nonexistent/x", "", "'", f"{sys.executable} -c 'print(\"leaked\"); exit(3)'", "/bin/true"):
+    assert secrets.from_command(WHAT, f"{sys.executable} -c 'print(\"swordfish\"); print(2)'").reveal() == "swordfish"
+    flood, binary = "yes", f"{sys.executable} -c 'import os; os.write(1, bytes([255]))'"
+    for command in (
+        flood,
+        binary,
+        "/nonexistent/x",
+        "",
+        "'",
+        f"{sys.executable} -c 'print(\"leaked\"); exit(3)'",
+        "/bin/true",
+    ):
         with pytest.raises(CredentialsError) as refused:
-            secrets.from_command(command)
+            secrets.from_command(WHAT, command)
         assert "leaked" not in str(refused.value)
 
 
@@ -108,7 +115,7 @@ def test_a_password_command_that_hangs_is_left(monkeypatch: pytest.MonkeyPatch) 
     """It has 30 seconds, shortened here."""
     monkeypatch.setattr(secrets, "_COMMAND_SECONDS", 0.1)
     with pytest.raises(CredentialsError, match="longer than"):
-        secrets.from_command("/bin/sleep 5")
+        secrets.from_command(WHAT, "/bin/sleep 5")
 
 
 def test_a_systemd_credential_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -258,6 +258,8 @@ class Bundle:
                     f"{certs.label(each)} is signed with {certs.hash_name(each)}",
                     hint="have the CA issue it with SHA-256",
                 )
+        if not (self.common_name or "").isprintable():
+            raise BundleError(f"{self.label} has a common name with control characters", hint="request another")
         if common_name and not self.common_name:
             raise BundleError(
                 f"{self.label} has no common name, which the target needs",
@@ -268,9 +270,11 @@ class Bundle:
             has = ", ".join([*self.dns_names, *self.ip_addresses]) or f"CN {self.label} alone"
             raise BundleError(
                 certs.printable(f"{self.label} does not cover {', '.join(missing)} (it has {has})"),
-                hint="request it with these names (-D)",
+                hint="request it with these names too (--dns)",
             )
         odd = list(self.notes)
+        if not certs.for_servers(self.leaf):
+            odd.append(f"{self.label} is not for servers (its extended key usage lacks serverAuth): clients refuse it")
         odd += [
             f"{certs.label(each)} of the chain has expired" for each in self.chain if certs.not_after(each) < moment
         ]

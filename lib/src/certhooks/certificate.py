@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Optional
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization as ser
-from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, SignatureAlgorithmOID
 
 from certhooks import keys, pem
 from certhooks.errors import BundleError
@@ -26,6 +26,7 @@ _UNREADABLE = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
+_ANY_USAGE = x509.ObjectIdentifier("2.5.29.37.0")
 _DEEPEST = 10
 """No chain is longer; a file made to waste time ends here."""
 
@@ -120,6 +121,15 @@ def spki(certificate: x509.Certificate) -> bytes:
 def to_pem(certificate: x509.Certificate) -> str:
     """Write the certificate in PEM."""
     return certificate.public_bytes(ser.Encoding.PEM).decode("ascii")
+
+
+def for_servers(certificate: x509.Certificate) -> bool:
+    """Tell whether the certificate may identify a TLS server; one without extended key usage may."""
+    try:
+        usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except (x509.ExtensionNotFound, *_UNREADABLE):
+        return True
+    return ExtendedKeyUsageOID.SERVER_AUTH in usages or _ANY_USAGE in usages
 
 
 def hash_name(certificate: x509.Certificate) -> Optional[str]:

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional, TextIO
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _STDERR = 2
 _DAY = 86400.0
+TIMEOUT = 900.0  # seconds; a commit takes one or two minutes, somebody else's before it as many
 _MAX_DIGITS = 4
 EXIT_CODES = """\
 exit status:
@@ -97,9 +99,21 @@ def parser(prog: str, description: str, *, examples: str, usage: Optional[str] =
     made.add_argument("-v", "--verbose", action="count", default=0, help="say more; twice for debugging")
     made.add_argument("--version", action=_Version, nargs=0, help="show versions and leave")
     state = made.add_argument_group("state and log")
-    state.add_argument("--state-dir", type=Path, metavar="DIR", help="journal and locks (default /var/lib/certhooks)")
-    state.add_argument("--log-file", type=Path, metavar="FILE", help=f"log (default /var/log/{prog}.log)")
+    state.add_argument("--state-dir", type=path, metavar="DIR", help="journal and locks (default /var/lib/certhooks)")
+    state.add_argument("--log-file", type=path, metavar="FILE", help=f"log (default /var/log/{prog}.log)")
     return made
+
+
+def word(text: str) -> str:
+    """Return an option's value; an empty one means nothing, and is what an unset variable of a shell gives."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty: is a variable not set?")
+    return text
+
+
+def path(text: str) -> Path:
+    """Return an option's value as a path; see ``word``."""
+    return Path(word(text))
 
 
 def add_push_options(made: argparse.ArgumentParser, *, several: bool = True) -> None:
@@ -107,11 +121,13 @@ def add_push_options(made: argparse.ArgumentParser, *, several: bool = True) -> 
     trust = made.add_argument_group("trust")
     trust.add_argument(
         "--cafile",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="trust these CAs too (PEM), beside the system's and /etc/ipa/ca.crt",
     )
-    trust.add_argument("--pin", metavar="sha256:HEX", help="trust exactly the certificate with this fingerprint")
+    trust.add_argument(
+        "--pin", type=word, metavar="sha256:HEX", help="trust exactly the certificate with this fingerprint"
+    )
     push = made.add_argument_group("pushing")
     push.add_argument(
         "--probe",
@@ -124,7 +140,7 @@ def add_push_options(made: argparse.ArgumentParser, *, several: bool = True) -> 
     push.add_argument("--force", action="store_true", help="do it even when nothing differs")
     push.add_argument("--prune", action="store_true", help="remove superseded certificates that nothing uses any more")
     push.add_argument(
-        "--timeout", type=_seconds, default=900.0, metavar="SECONDS", help="for the whole run (default 900)"
+        "--timeout", type=_seconds, default=TIMEOUT, metavar="SECONDS", help="for the whole run (default 900)"
     )
     if several:
         push.add_argument("--jobs", type=_count, default=100, metavar="N", help="devices side by side (default 100)")
@@ -191,18 +207,18 @@ class Screen:
         with self._lock:
             if self.verbose:
                 self._clear()
-                self._err.write(f"{_safe(text)}\n")
+                _put(self._err, f"{_safe(text)}\n")
             elif self._live:
-                self._err.write(f"\r\033[K{_safe(text)[: _columns() - 1]}")
+                _put(self._err, f"\r\033[K{_safe(text)[: _columns() - 1]}")
                 self._drawn = True
-            self._err.flush()
 
     def say(self, text: str) -> None:
         """Print a result."""
+        from certhooks.secrets import redact
+
         with self._lock:
             self._clear()
-            self._out.write(f"{_safe(text)}\n")
-            self._out.flush()
+            _put(self._out, f"{_safe(redact(text))}\n")
 
     def warn(self, text: str) -> None:
         """Print a remark that is no failure."""
@@ -211,7 +227,7 @@ class Screen:
     def error(self, error: Error, *, who: str = "") -> None:
         """Print what happened and what to do."""
         text = str(error)
-        self._line("error", text if text.startswith(who) else f"{who}: {text}", "31")
+        self._line("error", text if not who or text.startswith((f"{who} ", f"{who}:")) else f"{who}: {text}", "31")
         if error.hint:
             self._line("hint", error.hint, "36")
 
@@ -222,13 +238,19 @@ class Screen:
         with self._lock:
             self._clear()
             one_line = " ".join(redact(text).splitlines())
-            self._err.write(f"{self.prog}: {shown} {_safe(one_line)}\n")
-            self._err.flush()
+            _put(self._err, f"{self.prog}: {shown} {_safe(one_line)}\n")
 
     def _clear(self) -> None:
         if self._drawn:
-            self._err.write("\r\033[K")
+            _put(self._err, "\r\033[K")
             self._drawn = False
+
+
+def _put(stream: TextIO, text: str) -> None:
+    """Write and flush; that nobody reads, or a full disk, makes no failure of what is done on a device."""
+    with suppress(OSError, ValueError):
+        stream.write(text)
+        stream.flush()
 
 
 def teller(screen: Screen) -> Callable[[str, str], None]:
@@ -295,6 +317,7 @@ def run(
     log = False
     try:
         args = make().parse_args(argv)
+        args.words = list(sys.argv[1:] if argv is None else argv)
         screen = Screen(prog, args.verbose)
         from certhooks import log as log_module
 
@@ -303,9 +326,6 @@ def run(
         return function(args, screen)
     except Error as e:
         error = e
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
     except KeyboardInterrupt as e:
         kind = _TerminatedError if isinstance(e, _Terminated) else _InterruptedError
         error = kind("interrupted", hint="run the same command again; it goes on from where it was")
@@ -329,9 +349,15 @@ def entry(main: Callable[[], int]) -> NoReturn:
     """
     _open_standard_descriptors()
     signal.signal(signal.SIGTERM, _terminated)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
+        signal.signal(signal.SIGHUP, _terminated)
     code = main()
+    for stream, fd in ((sys.stdout, 1), (sys.stderr, 2)):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # nobody reads it: the interpreter would complain about that at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), fd)
     if code in {_InterruptedError.exit_code, _TerminatedError.exit_code}:
-        sys.stdout.flush()
         os._exit(code)  # after a second Ctrl-C a thread may still be taking changes back: the next run will do that
     gc.freeze()  # the interpreter's last search for garbage would cost a tenth of a push and find nothing worth freeing
     sys.exit(code)

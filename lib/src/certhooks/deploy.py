@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional, TypeVar
 
@@ -79,6 +79,7 @@ class Deployment:
 
     Args:
         tell: called with a target's name and a text whenever something is worth showing.
+        alert: called with what has to be shown at once.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Deployment:
         journal: Journal,
         options: Options,
         tell: Callable[[str, str], None] = lambda _who, _what: None,
+        alert: Callable[[str], None] = lambda _what: None,
     ) -> None:
         self.bundle = bundle
         self.journal = journal
@@ -94,6 +96,7 @@ class Deployment:
         self.deadline = Deadline(options.timeout)
         self.command = [redact(word) for word in options.command]
         self._tell = tell
+        self._alert = alert
         self.results: list[Result] = []
         self._turns: dict[str, threading.Lock] = {}
         self._gone: set[str] = set()
@@ -113,6 +116,7 @@ class Deployment:
                 list(pool.map(_Push.push, [push for push in pushes if push.rank > 0]))
             except BaseException:
                 self.deadline.interrupt()
+                self._alert("interrupted: taking back what was begun; a commit that runs is waited for first")
                 raise
         return self.results
 
@@ -198,11 +202,22 @@ class _Push:
             self.target.run.warn(remark)
         return self.inspection
 
+    @contextmanager
+    def _locked(self) -> Iterator[float]:
+        """Hold the device alone, under what it calls itself and under its address; yields when it was last held."""
+        lock, device = self.deployment.journal.lock, self.target.device
+        group = self.inspection.group if self.inspection else ""
+        with ExitStack() as held:
+            yield max(
+                held.enter_context(lock(name, self.deployment.deadline, label=device))
+                for name in dict.fromkeys((group or device, device))
+            )
+
     def _push(self, *, look_again: bool) -> None:
         if self.options.dry_run:
             self._plan()
             return
-        with self.deployment.journal.lock(self.target.device, self.deployment.deadline) as last_held:
+        with self._locked() as last_held:
             record = self.deployment.journal.record(self.target.name)
             try:
                 inspection = self._current_inspection(again=look_again or last_held >= self.looked_at)
@@ -213,7 +228,13 @@ class _Push:
             self.result.changes = inspection.changes
             endpoints = (*inspection.endpoints, *self.options.probes)
             if not inspection.changes and not self.options.force and self._is_served(endpoints):
-                self._note(lambda: record.end(record.begin(self._attempt()), UNCHANGED))
+                if self._prunes(inspection):
+                    attempt = record.begin(self._attempt(inspection.touches))
+                    record.step(attempt, "prune")
+                    self._prune()
+                    self._note(lambda: record.end(attempt, DONE))
+                else:
+                    self._note(lambda: record.end(record.begin(self._attempt()), UNCHANGED))
                 self.result.outcome, self.result.message = UNCHANGED, "nothing to do, it is installed"
                 if endpoints and not self.options.stage_only:
                     self.result.message += " and served by " + ", ".join(map(str, endpoints))
@@ -242,7 +263,13 @@ class _Push:
             raise self.failure
         inspection = self.inspection or self._inspect()
         served = self._is_served((*inspection.endpoints, *self.options.probes))
-        extra = () if served or inspection.changes else ("commit again, because another certificate is served",)
+        extra: tuple[str, ...] = (
+            () if served or inspection.changes else ("commit again, because another certificate is served",)
+        )
+        if self.options.force and not inspection.changes:
+            extra = ("install it again",)
+        if self._prunes(inspection):
+            extra += tuple(f"remove {name}" for name in inspection.superseded)
         self.result.outcome, self.result.changes = PLANNED, (*inspection.changes, *extra)
         self.result.message = "would " + "; ".join(self.result.changes) if self.result.changes else "nothing to do"
 
@@ -258,15 +285,24 @@ class _Push:
     def _succeed(self, record_end: Callable[[str], None], endpoints: Sequence[Address]) -> None:
         outcome = STAGED if self.options.stage_only else DONE
         if self.options.prune and not self.options.stage_only:
-            try:
-                self.result.pruned = self._persist(lambda: self.target.prune(self.bundle), in_use=True)
-            except Error as e:  # the new certificate is in use: what could not be tidied up is a remark
-                self.target.run.warn(f"could not prune: {e}")
+            self._prune()
         self._note(lambda: record_end(outcome))
         self.result.outcome = outcome
         self.result.message = "in the candidate, not committed" if self.options.stage_only else "installed"
         if endpoints and not self.options.stage_only:
             self.result.message += ", served by " + ", ".join(map(str, endpoints))
+
+    def _prunes(self, inspection: Inspection) -> bool:
+        return self.options.prune and not self.options.stage_only and bool(inspection.superseded)
+
+    def _prune(self) -> None:
+        """Tidy up; the certificate is in use, so that what stays is a remark."""
+        try:
+            self.result.pruned = self._persist(lambda: self.target.prune(self.bundle), in_use=True)
+        except Error as e:
+            self.target.run.warn(f"could not prune: {e}")
+        except Exception as e:  # noqa: BLE001  the install is done, whatever is wrong with the rest
+            self.target.run.warn(f"could not prune: {fault(e)}")
 
     def _take_back(self, error: Error, record_step: Callable[[], None]) -> tuple[bool, Error]:
         """Roll back; return whether nothing is left behind, and the error to report."""

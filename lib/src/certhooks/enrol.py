@@ -47,7 +47,7 @@ def add_options(made: argparse.ArgumentParser) -> None:
     request.add_argument("--ca", default="IPA", metavar="NAME", help="certmonger's CA (default IPA)")
     for option, default, suffix in (("--cert-dir", CERT_DIR, "crt"), ("--key-dir", KEY_DIR, "key")):
         told = f"where CERT_CN.{suffix} is kept (default {default})"
-        request.add_argument(option, type=Path, default=default, metavar="DIR", help=told)
+        request.add_argument(option, type=cli.path, default=default, metavar="DIR", help=told)
 
 
 class Wanted(NamedTuple):
@@ -243,7 +243,10 @@ class Enrolment(NamedTuple):
                     f"the certificate is issued, but its post-save command {what}",
                     hint=f"see what it says: {self.post_save}",
                 )
-            self.deadline.pause(pause, "the install")
+            try:
+                self.deadline.pause(pause, "the install")
+            except DeadlineError as e:
+                raise DeadlineError(str(e), hint=f"it goes on by itself; to see how it ends: {self.post_save}") from e
         raise AssertionError("growing() has no end")
 
     def _make_folders(self) -> None:
@@ -297,5 +300,5 @@ def words(args: argparse.Namespace, options: Sequence[tuple[str, Any]], flags: S
         for each in value if isinstance(value, list) else [value]:
             if each != default:
                 each = each.absolute() if isinstance(each, Path) else each  # noqa: PLW2901  the same word, made absolute
-                given += [option, f"{each:g}" if isinstance(each, float) else str(each)]
+                given += [option, str(each)]
     return given + [f"--{flag.replace('_', '-')}" for flag in flags if getattr(args, flag)]

@@ -53,6 +53,10 @@ class ConnectionLostError(UnreachableError):
         super().__init__(message, hint=hint)
 
 
+class ReplyTooLongError(UnreachableError):
+    """A reply is longer than we read; it would be so again."""
+
+
 class CredentialsError(Error):
     """No usable credentials, or the device does not accept them."""
 

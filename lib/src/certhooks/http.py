@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from certhooks import trust
-from certhooks.errors import ConnectionLostError, UnreachableError
+from certhooks.errors import ConnectionLostError, ReplyTooLongError, UnreachableError
 from certhooks.probe import unresolved
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Connection:
             if isinstance(e, socket.timeout):
                 what = f"did not answer within {timeout:.3g} s"
             raise ConnectionLostError(f"{self.address} {what} ({type(e).__name__})") from e
-        except ConnectionLostError:
+        except ReplyTooLongError:
             self.close()
             raise
         if response.will_close:
@@ -153,7 +153,10 @@ class Connection:
         while chunk := response.read1(_CHUNK):
             body += chunk
             if len(body) > self._max_reply:
-                raise ConnectionLostError(f"{self.address} sent a reply of more than {self._max_reply} bytes")
+                raise ReplyTooLongError(
+                    f"{self.address} sent a reply of more than {self._max_reply} bytes",
+                    hint="that is more than this command needs from any device: is it one?",
+                )
         if response.length:  # read1() reports the end of the stream as the end of the body
             raise http.client.IncompleteRead(bytes(body), response.length)
         response.close()  # read1() does not notice the end by itself, and the connection would not be used again

@@ -155,7 +155,7 @@ class Journal:
                 yield record
 
     @contextmanager
-    def lock(self, device: str, deadline: Deadline) -> Iterator[float]:
+    def lock(self, device: str, deadline: Deadline, *, label: str = "") -> Iterator[float]:
         """Hold the device alone; yields when it was last held by another run (seconds since the epoch, 0 for never).
 
         Raises:
@@ -167,7 +167,7 @@ class Journal:
         except OSError as e:
             raise _state_error(e, path) from e
         try:
-            waited = _acquire(fd, device, deadline)
+            waited = _acquire(fd, label or device, deadline)
             try:
                 yield time.time() if waited else _last_held(fd)  # a holder that was killed has written no time
             finally:

@@ -16,6 +16,8 @@ from certhooks.secrets import redact
 FOLDER = Path("/var/log")
 _MAX_FILE = 1024 * 1024
 _MAX_LINE = 2000
+# Not waiting: somebody may have put a pipe there that nobody reads.
+_HOW = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _PRIORITY = {
     logging.DEBUG: syslog.LOG_DEBUG,
     logging.INFO: syslog.LOG_INFO,
@@ -83,4 +85,4 @@ class _File(_OneLine):
                 os.close(fd)
 
     def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        return os.open(self._path, _HOW, 0o600)

@@ -6,6 +6,7 @@ import os
 import shlex
 import stat
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn, Optional, Union
 from urllib.parse import quote, quote_plus
@@ -87,40 +88,55 @@ def read_private(path: Union[str, Path]) -> str:
         raise CredentialsError(f"{path} is not a text file") from None
 
 
-def settings(text: str) -> dict[str, str]:
-    """Return the ``name=value`` lines of an rc file; blank lines, comments and anything else are passed over."""
-    found: dict[str, str] = {}
-    for line in text.splitlines():
-        name, equals, value = line.partition("=")
-        if equals and not line.lstrip().startswith("#"):
-            found[name.strip()] = value.strip()
-    return found
-
-
-def from_command(command: str) -> Secret:
-    """Return the first line that a password command prints; no shell, 30 s at most.
+def from_command(setting: str, command: str) -> Secret:
+    """Return the first line that a command prints, which a setting names; no shell, 30 s at most.
 
     Raises:
-        CredentialsError: it cannot be started, fails, prints nothing or takes too long.
+        CredentialsError: it cannot be started, fails, takes too long, or prints nothing, too much or no text.
     """
+    import signal
     import subprocess
+    import threading
 
+    hint = "run it by hand as the same user; no shell reads it: name /bin/sh -c '...' where one is needed"
     try:
-        argv = shlex.split(command)
-        done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=_COMMAND_SECONDS, check=False
+        process = subprocess.Popen(
+            shlex.split(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
     except (OSError, ValueError, IndexError) as e:
-        raise CredentialsError(f"the password command cannot be run: {e}") from e
-    except subprocess.TimeoutExpired:
-        raise CredentialsError(f"the password command took longer than {_COMMAND_SECONDS} s") from None
-    lines = done.stdout.decode(errors="replace").splitlines()
-    if done.returncode != 0 or not lines or not lines[0]:
-        raise CredentialsError(
-            f"the password command {argv[0]} gave no password (exit status {done.returncode})",
-            hint="run it by hand as the same user",
-        )
-    return Secret(lines[0])
+        raise CredentialsError(f"the {setting} cannot be run: {e}", hint=hint) from e
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        with suppress(ProcessLookupError):  # what it has started too, which may hold the pipe open
+            os.killpg(process.pid, signal.SIGKILL)
+
+    timer = threading.Timer(_COMMAND_SECONDS, stop)
+    timer.start()
+    try:
+        with process:
+            assert process.stdout  # noqa: S101  it was asked for
+            printed = process.stdout.read(_MAX_FILE + 1)
+            if len(printed) > _MAX_FILE:
+                stop()
+    finally:
+        timer.cancel()
+    if len(printed) > _MAX_FILE:
+        raise CredentialsError(f"the {setting} prints more than {_MAX_FILE} bytes", hint=hint)
+    if late.is_set():
+        raise CredentialsError(f"the {setting} took longer than {_COMMAND_SECONDS} s", hint=hint)
+    try:
+        first = printed.decode().split("\n", 1)[0].rstrip("\r")
+    except UnicodeDecodeError:
+        raise CredentialsError(f"the {setting} prints no text", hint=hint) from None
+    if process.returncode != 0 or not first:
+        raise CredentialsError(f"the {setting} gave nothing (exit status {process.returncode})", hint=hint)
+    return Secret(first)
 
 
 def credential(name: str) -> Optional[Path]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Protocol, Union
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 AnyPath = Union[str, "os.PathLike[str]"]
-
-_log = logging.getLogger(__name__)
 
 
 class Request(Protocol):
@@ -60,7 +58,7 @@ def from_pkcs12(path: AnyPath, passphrase: Optional[bytes]) -> Bundle:
     from certhooks import pkcs12
 
     name = os.fspath(path)
-    pieces = pkcs12.load(read(path, private=True), passphrase, name)
+    pieces = pkcs12.load(read(path), passphrase, name)
     return Bundle.from_parts(pieces.key, pieces.certificates, certificate_name=name, key_name=name)
 
 
@@ -101,7 +99,8 @@ def with_more(bundle: Bundle, path: AnyPath) -> Bundle:
 
     name = os.fspath(path)
     more = certificate.read(read(path), name)
-    return Bundle.from_parts(bundle.key, (bundle.leaf, *bundle.chain, *bundle.roots, *more))
+    fuller = Bundle.from_parts(bundle.key, (bundle.leaf, *bundle.chain, *bundle.roots, *more))
+    return replace(fuller, notes=bundle.notes)  # what of a file of many CAs is not of this chain is no news
 
 
 def from_location(
@@ -139,8 +138,8 @@ def locate(common_name: str, cert_dir: AnyPath, key_dir: AnyPath) -> tuple[Path,
     return cert, _find(Path(key_dir), names, "privkey.pem", (".key",))
 
 
-def read(path: AnyPath, *, private: bool = False) -> bytes:
-    """Return the content of a regular file, bounded; a warning when a private one can be read by everybody.
+def read(path: AnyPath) -> bytes:
+    """Return the content of a regular file, bounded.
 
     Raises:
         BundleError: missing, unreadable, not a regular file, or larger than ``pem.MAX_BYTES``.
@@ -151,8 +150,6 @@ def read(path: AnyPath, *, private: bool = False) -> bytes:
             mode = os.fstat(file.fileno()).st_mode
             if not stat.S_ISREG(mode):
                 raise BundleError(f"{name} is not a regular file", hint="write it to a file first")
-            if private and mode & stat.S_IROTH:
-                _log.warning("%s: everybody on this host can read this private key (chmod o-rwx)", name)
             data = file.read(pem.MAX_BYTES + 1)
     except FileNotFoundError:
         raise BundleError(f"no such file: {name}", hint="check the path; has the certificate been issued?") from None
@@ -176,21 +173,32 @@ def _load(
     cert: AnyPath, key: AnyPath, chain: Optional[AnyPath], extra: Iterable[bytes], passphrase: Optional[bytes]
 ) -> Bundle:
     def once() -> Bundle:
-        return Bundle.from_pem(
+        loaded = Bundle.from_pem(
             read(cert),
-            read(key, private=True),
+            read(key),
             [*extra, *(() if chain is None else (read(chain),))],
             passphrase,
             certificate_name=os.fspath(cert),
             key_name=os.fspath(key),
             extra_name="the chain from certmonger" if chain is None else os.fspath(chain),
         )
+        return _noted(loaded, key)
 
     try:
         return once()
     except PairError:
         # A renewal replaced one of the two between the reads: the second look sees both new.
         return once()
+
+
+def _noted(bundle: Bundle, key: AnyPath) -> Bundle:
+    """Return the bundle with a note where everybody can read its key."""
+    try:
+        exposed = Path(os.fsdecode(key)).stat().st_mode & stat.S_IROTH
+    except OSError:  # replaced just now; what was read is what counts
+        exposed = 0
+    note = f"everybody on this host can read the private key {os.fspath(key)} (chmod o-rwx)"
+    return replace(bundle, notes=(*bundle.notes, note)) if exposed else bundle
 
 
 def _beside(cert: Path) -> Optional[Path]:

@@ -40,6 +40,7 @@ class Inspection(NamedTuple):
         touches: names of the objects that would be changed, as the device's own list of changes names them.
         group: devices with the same group are done in turn (an HA pair, one device under two names).
         rank: the order within the group, lowest first.
+        superseded: what ``prune()`` would try to remove.
     """
 
     changes: tuple[str, ...]
@@ -47,6 +48,7 @@ class Inspection(NamedTuple):
     touches: tuple[str, ...] = ()
     group: str = ""
     rank: int = 0
+    superseded: tuple[str, ...] = ()
 
 
 class Undone(Enum):

@@ -69,7 +69,12 @@ class Candidate:
     def bind(self, profile: str, certificate: str) -> None:
         """Let an SSL/TLS service profile, which must be there, name a certificate."""
         entry = self._client.get(scope.profile(self._base, profile))
-        if entry is not None and (entry.findtext("certificate") or "").strip() == certificate:
+        if entry is None:  # a set would make another profile of that name, without settings
+            raise UploadRefusedError(
+                f"{self._client.address} has no SSL/TLS service profile {profile!r} any more",
+                hint="somebody has deleted it meanwhile: make it again, or leave it out",
+            )
+        if (entry.findtext("certificate") or "").strip() == certificate:
             return
         self._run.tell(f"binding profile {profile} to {certificate}")
         element = f"<certificate>{escape(certificate)}</certificate>"
@@ -106,8 +111,8 @@ class Candidate:
             self._write(send, again_on="find begin")  # a passing fault, PAN-267847
             return
         # The device ignores target-tpl-vsys (PAN-257229): what is aimed at the vsys instead is our whole API session.
-        client.op(where.aim())
         try:
+            client.op(where.aim())
             self._write(send, again_on="find begin")
         finally:
             client.op(scope.AIM_NOWHERE)

@@ -5,18 +5,21 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Optional
 
-from certhooks.errors import ActivationError
-from certhooks_pan import jobs, state
+from certhooks.errors import ActivationError, CredentialsError
+from certhooks_pan import jobs, scope, state
 from certhooks_pan.wanted import FORCE, FULL, NONE
+from certhooks_pan.xapi import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from xml.etree.ElementTree import Element
 
     from certhooks.target import Run
     from certhooks_pan.wanted import Wanted
     from certhooks_pan.xapi import Client
 
 _SHOWN = 3
+_UNKNOWN = "unknown"  # the number of a job whose commit got no answer
 
 
 class Commits:
@@ -37,6 +40,7 @@ class Commits:
         self._mode = mode
         self._admin = admin
         self._unfinished = ""
+        self._looked: Optional[tuple[Wanted, tuple[str, ...]]] = None
 
     @property
     def admin(self) -> str:
@@ -53,20 +57,34 @@ class Commits:
             )
         return self._admin
 
-    def look(self, wanted: Wanted, leftover: Sequence[str]) -> None:
+    def look(self, wanted: Wanted, leftover: Sequence[str], contested: Sequence[str]) -> None:
         """Refuse to start where our administrator has pending edits of something else: a commit would take them along.
 
-        A full commit takes everything along, which is a warning, and staging commits nothing.
+        A full commit takes everything along, which is a warning, and staging commits nothing. Refuse as well where
+        somebody else is changing the same (``contested``, XPaths): ours would overwrite it.
 
         Raises:
             ActivationError: naming the first few; nothing was sent.
         """
-        pending = state.pending(self._client) or []
-        if self._mode == FULL and not pending:
+        self._looked = (wanted, tuple(leftover))
+        pending = state.pending(self._client)
+        if pending is None:
+            self.mixed = True
+            self._run.warn(
+                f"{self._client.address} does not list pending changes: others of our administrator go along"
+            )
+        if not pending and self._mode == FULL:
             return
+        pending = pending or []
         admin, device = self.admin, self._client.address
+        for each in pending:
+            if each.owner != admin and any(scope.overlap(each.xpath, place) for place in contested):
+                raise ActivationError(
+                    f"{each.owner} has a pending change on {device} that ours would overwrite: {each.xpath}",
+                    hint="have it committed or reverted on the device first",
+                )
         foreign = wanted.foreign((each for each in pending if each.owner == admin), leftover)
-        self.mixed = bool(foreign)
+        self.mixed = self.mixed or bool(foreign)
         if self._mode == FULL:
             others = {each.owner for each in pending if each.owner != admin} | ({admin} if foreign else set())
             if others:
@@ -87,27 +105,62 @@ class Commits:
             ActivationError: refused, or failed with the device's lines.
         """
         if self._mode == FULL:
-            number = jobs.start_commit(self._client, jobs.full, description, None, self._run)
+            number = jobs.start_commit(
+                self._client, lambda cmd: self._send(cmd, None), jobs.full, description, self._run
+            )
         else:
             own = partial(jobs.partial, self.admin, force=self._mode == FORCE)
-            number = jobs.start_commit(self._client, own, description, "partial", self._run)
+            number = jobs.start_commit(
+                self._client, lambda cmd: self._send(cmd, "partial"), own, description, self._run
+            )
         if number is None:
             return
-        self._unfinished = number
         job = jobs.follow(self._client, number, self._run)
         self._unfinished = ""
         if job is not None:
             jobs.expect_ok(job, self._run, "the commit")
 
     def settle(self) -> None:
-        """Wait for the end of a commit that this run has stopped waiting for.
+        """Wait for the end of a commit that this run has stopped waiting for, or that it never got the answer to.
 
         Raises:
             DeadlineError: it has none.
         """
-        if self._unfinished:
-            jobs.follow(self._client, self._unfinished, self._run)
+        numbers = [self._unfinished]
+        if self._unfinished == _UNKNOWN:
+            numbers = jobs.patiently(lambda: jobs.active_commits(self._client), self._client, self._run, "a commit")
+        for number in filter(None, numbers):
+            jobs.follow(self._client, number, self._run)
+        self._unfinished = ""
+
+    def look_again(self) -> None:
+        """Find out whether our administrator has got other pending changes since ``look()``.
+
+        What this run has sent is pending by now, so an entry above it tells nothing.
+        """
+        if self._looked and self._mode != FULL:
+            wanted, leftover = self._looked
+            pending = state.pending(self._client) or []
+            own = (each for each in pending if each.owner == self.admin)
+            self.mixed = self.mixed or bool(wanted.foreign(own, (*leftover, *wanted.touches())))
+
+    def _send(self, cmd: str, action: Optional[str]) -> Element:
+        """Send a commit, unless it would take along what somebody else does as our administrator meanwhile."""
+        mixed = self.mixed
+        self.look_again()
+        if self.mixed and not mixed:
+            raise ActivationError(
+                f"{self.admin} has begun other changes on {self._client.address}, which our commit would take along",
+                hint="commit or revert them on the device, or give certhooks an administrator of its own",
+            )
+        self._unfinished = _UNKNOWN
+        try:
+            reply = self._client.commit(cmd, action)
+        except (RefusedError, CredentialsError):
             self._unfinished = ""
+            raise
+        self._unfinished = (reply.findtext("result/job") or "").strip()
+        return reply
 
     def push(self, stacks: Iterable[str], description: str) -> None:
         """Push template stacks one after the other, and keep one result a device.

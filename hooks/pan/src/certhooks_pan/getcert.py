@@ -36,10 +36,9 @@ _PASSED_ON = (
     ("log_file", None),
     ("commit", "partial"),
     ("format", "pem"),
-    ("timeout", 900.0),
     ("probe", None),
 )
-_FLAGS_PASSED_ON = ("push", "trust_root", "prune", "force")
+_FLAGS_PASSED_ON = ("push", "trust_root", "prune")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -81,6 +80,10 @@ def post_save(args: argparse.Namespace, certificate: enrol.Wanted, device: Addre
     if not certificate.usual_place:
         argv += ["-C", str(certificate.cert_file), "-K", str(certificate.key_file)]
     argv += enrol.words(args, _PASSED_ON, _FLAGS_PASSED_ON)
+    if (
+        args.timeout > cli.TIMEOUT
+    ):  # a shorter one says how long somebody wants to wait now, not how long a renewal may take
+        argv += ["--timeout", f"{args.timeout:g}"]
     return quote([*argv, *["-Y"] * args.year, *["-v"] * bool(args.verbose), str(device)])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from contextlib import suppress
 from typing import TYPE_CHECKING, Callable, Optional
 
 from certhooks import address, cli, enrol
@@ -12,6 +12,7 @@ from certhooks.errors import BundleError, CertmongerError, Error, UnreachableErr
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
+    from pathlib import Path
     from ssl import SSLContext
 
     from certhooks.address import Address
@@ -52,15 +53,15 @@ def parser() -> argparse.ArgumentParser:
         "-b", "--blind", action="store_true", help="take the files as they are, without asking certmonger"
     )
     source.add_argument(
-        "-C", "--cert-dir", type=Path, metavar="DIR", help=f"directory or file (default {enrol.CERT_DIR})"
+        "-C", "--cert-dir", type=cli.path, metavar="DIR", help=f"directory or file (default {enrol.CERT_DIR})"
     )
     source.add_argument(
-        "-K", "--key-dir", type=Path, metavar="DIR", help=f"directory or file (default {enrol.KEY_DIR})"
+        "-K", "--key-dir", type=cli.path, metavar="DIR", help=f"directory or file (default {enrol.KEY_DIR})"
     )
     source.add_argument(
-        "--pkcs12", type=Path, metavar="FILE", help="take key, certificate and chain from PKCS#12 (as -b)"
+        "--pkcs12", type=cli.path, metavar="FILE", help="take key, certificate and chain from PKCS#12 (as -b)"
     )
-    source.add_argument("--passphrase-file", type=Path, metavar="FILE", help="opens an encrypted key or PKCS#12")
+    source.add_argument("--passphrase-file", type=cli.path, metavar="FILE", help="opens an encrypted key or PKCS#12")
     add_device_options(made)
     cli.add_push_options(made)
     return made
@@ -74,6 +75,7 @@ def add_names(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "-k",
         dest="key_file",
+        type=cli.word,
         metavar="KEYFILE|EXT",
         help="API key: a .panrc file, a directory with one, or EXT of /etc/ipa/.panrc.EXT (default /etc/ipa/.panrc)",
     )
@@ -156,7 +158,7 @@ def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
     if not addresses:
         raise UnreachableError("no device given", hint=f"{PROG} -c {args.common_name} fw01.example.com")
     trusted = cli.trust(args)
-    options = cli.push_options(args, command=(sys.argv[0], *(sys.argv[1:])), stage_only=wanted.commit == "none")
+    options = cli.push_options(args, command=(sys.argv[0], *args.words), stage_only=wanted.commit == "none")
     books = journal.Journal(args.state_dir or journal.DEFAULT)
     try:
         bundle = _bundle(args, screen)
@@ -169,7 +171,7 @@ def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
         bundle.roots_pem, bundle.leaf_pem, lambda where: books.record(journal_name(where, wanted)).brought()
     )
     targets = [target(each, wanted, credentials, contexts) for each in addresses]
-    deployment = deploy.Deployment(bundle, books, options, cli.teller(screen))
+    deployment = deploy.Deployment(bundle, books, options, cli.teller(screen), screen.warn)
     try:
         deployment.run(targets)
     except KeyboardInterrupt:
@@ -262,13 +264,18 @@ def target(
 
 def _note(books: Journal, wanted: Wish, addresses: list[Address], error: Error, command: Sequence[str]) -> None:
     """Write a failure that happened before any device was asked into each device's journal."""
+    from certhooks.deadline import Deadline
+    from certhooks.errors import BusyError, StateError
     from certhooks.journal import UNDONE, Attempt
-    from certhooks_pan.wanted import journal_name
+    from certhooks.secrets import redact
+    from certhooks_pan.wanted import device_name, journal_name
 
     for each in addresses:
-        record = books.record(journal_name(each, wanted))
-        attempt = record.begin(Attempt(fingerprint="", command=list(command)))
-        record.end(attempt, UNDONE, error.exit_code, str(error))
+        # A run that holds the device writes this journal itself; and the failure itself is what has to be told.
+        with suppress(BusyError, StateError), books.lock(device_name(each), Deadline(1)):
+            record = books.record(journal_name(each, wanted))
+            attempt = record.begin(Attempt(fingerprint="", command=[redact(word) for word in command]))
+            record.end(attempt, UNDONE, error.exit_code, str(error))
 
 
 if __name__ == "__main__":

@@ -101,20 +101,20 @@ def push_stack(name: str, description: str) -> str:
 
 
 def start_commit(
-    client: Client, cmd: Callable[[str], str], description: str, action: Optional[str], run: Run
+    client: Client, send: Callable[[str], Element], cmd: Callable[[str], str], description: str, run: Run
 ) -> Optional[str]:
     """Ask for a commit and return its job's number; None when there is nothing to commit, in either dialect.
 
-    ``cmd`` makes the command from a description; some versions refuse one, and then get an empty one.
+    ``send`` takes the command that ``cmd`` makes from a description; some versions refuse one, and get an empty one.
 
     Raises:
         ActivationError: the device refused it.
     """
     try:
-        reply = when_free(lambda: client.commit(cmd(description), action), run, lambda: _lock_holders(client))
+        reply = when_free(lambda: send(cmd(description)), run, lambda: _lock_holders(client))
     except RefusedError as e:
         if description and "description" in str(e):
-            return start_commit(client, cmd, "", action, run)
+            return start_commit(client, send, cmd, "", run)
         raise ActivationError(f"the commit was refused: {e}", hint=e.hint) from e
     number = (reply.findtext("result/job") or "").strip()
     if not number:
@@ -190,6 +190,15 @@ def patiently(ask: Callable[[], _T], client: Client, run: Run, what: str) -> _T:
             run.tell(f"{what}: the management server is away ({e})")
         run.deadline.pause(pause, what)
     raise AssertionError("growing() has no end")
+
+
+def active_commits(client: Client) -> list[str]:
+    """Return the numbers of the commits that are queued or at work."""
+    return [
+        _text(node, "id")
+        for node in client.op("<show><jobs><all/></jobs></show>").findall("result/job")
+        if _text(node, "type").startswith("Commit") and _text(node, "status") in {"PEND", "ACT"} and _text(node, "id")
+    ]
 
 
 def expect_ok(job: Job, run: Run, what: str) -> None:

@@ -59,13 +59,16 @@ def read(path: Path) -> Credentials:
         elif match:
             found[match[1]] = match[3]
     if key := found.get("api_key"):
-        return Credentials(Secret(_header_safe(key, path)), found.get("api_username"))
+        return Credentials(_header_safe(Secret(key), f"the api_key in {path}"), found.get("api_username"))
     if command := found.get("api_key_command"):
-        return Credentials(secrets.from_command(command), found.get("api_username"))
+        key_printed = _header_safe(secrets.from_command("api_key_command", command), "what the api_key_command prints")
+        return Credentials(key_printed, found.get("api_username"))
     if found.get("api_username") and found.get("api_password"):
         return Credentials(None, found["api_username"], Secret(found["api_password"]))
     if found.get("api_username") and found.get("password_command"):
-        return Credentials(None, found["api_username"], secrets.from_command(found["password_command"]))
+        return Credentials(
+            None, found["api_username"], secrets.from_command("password_command", found["password_command"])
+        )
     if tags:
         raise CredentialsError(
             f"{path} has lines with a tag (%{', %'.join(sorted(tags))}) but no plain api_key= line",
@@ -73,11 +76,12 @@ def read(path: Path) -> Credentials:
         )
     raise CredentialsError(
         f"no api_key= line in {path}",
-        hint="panxapi.py -h FQDN -l USER -k makes a key; write it as api_key=KEY",
+        hint="write api_key=KEY, or api_username= and api_password=; the readme's First use shows how a key is made",
     )
 
 
-def _header_safe(key: str, path: Path) -> str:
-    if not (key.isascii() and key.isprintable() and " " not in key):
-        raise CredentialsError(f"the api_key in {path} has characters that no key has")
+def _header_safe(key: Secret, what: str) -> Secret:
+    text = key.reveal()
+    if not (text.isascii() and text.isprintable() and " " not in text):
+        raise CredentialsError(f"{what} has characters that no key has", hint="it is one line of letters, digits and =")
     return key

@@ -84,6 +84,11 @@ def within(path: str, place: str) -> bool:
     return path == place or path.startswith((f"{place}/", f"{place}["))
 
 
+def overlap(one: str, other: str) -> bool:
+    """Tell whether one XPath is within the other."""
+    return within(one, other) or within(other, one)
+
+
 def certificate(base: str, name: str) -> str:
     """Return the XPath of one certificate; ``name`` has passed ``names``."""
     return f"{base}/certificate/entry[@name='{name}']"

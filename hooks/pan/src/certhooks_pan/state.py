@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
 from certhooks import probe
-from certhooks.errors import UnreachableError
+from certhooks.errors import ReplyTooLongError, UnreachableError
 from certhooks_pan import scope
 from certhooks_pan.xapi import RefusedError
 
@@ -115,6 +115,14 @@ def management_profile(client: Client) -> str:
     """Return the name of the profile that the management interface uses, empty for the built-in certificate."""
     node = client.show(scope.MANAGEMENT_PROFILE)
     return (node.text or "").strip() if node is not None else ""
+
+
+def exists(client: Client, xpath: str) -> bool:
+    """Tell whether the candidate has something at a path, however large it is."""
+    try:
+        return client.get(xpath) is not None
+    except ReplyTooLongError:
+        return True
 
 
 def administrator(client: Client) -> Optional[str]:

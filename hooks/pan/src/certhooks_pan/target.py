@@ -10,7 +10,7 @@ from certhooks.target import Inspection, Needs, Target, Undone
 from certhooks_pan import jobs, names, state
 from certhooks_pan.candidate import Candidate, aim_nowhere
 from certhooks_pan.commits import Commits
-from certhooks_pan.wanted import NONE, Wanted, journal_name, needed
+from certhooks_pan.wanted import NONE, Wanted, device_name, journal_name, needed
 
 if TYPE_CHECKING:
     from certhooks.address import Address
@@ -35,7 +35,7 @@ class PanTarget(Target):
 
     def __init__(self, address: Address, client: Client, wish: Wish, *, admin: Optional[str] = None) -> None:
         self.name = journal_name(address, wish)
-        self.device = f"pan {address}"
+        self.device = device_name(address)
         self.label = str(address)
         self._address = address
         self._client = client
@@ -69,9 +69,9 @@ class PanTarget(Target):
             raise UsageError(f"{self._address} is a firewall: --push is Panorama's")
         names.certificate(wish.name + "_2000" * wish.year, self._limit)
         self._base = where.base(panorama=kind.panorama)
-        if where.pushed and client.get(where.owner()) is None:
+        if where.pushed and not state.exists(client, where.owner()):
             raise BadNameError(f"no {where} on {self._address}", hint="an import would create it: check the name")
-        if where.vsys and client.get(self._base) is None:
+        if where.vsys and not wish.profiles and not state.exists(client, self._base):
             raise BadNameError(f"no {where} on {self._address}", hint="virtual systems are called vsys1, vsys2, ...")
         if wish.push:
             self._stacks = (where.stack,) if where.stack else tuple(state.stacks_with(client, where.template or ""))
@@ -109,13 +109,14 @@ class PanTarget(Target):
         if wish.push and (changes or self.run.achieved != bundle.fingerprint):
             changes = (*changes, *(f"push the template stack {stack}" for stack in self._stacks))
         if changes and not kind.passive:
-            self._commits.look(self._wanted, self.run.leftover)
+            self._commits.look(self._wanted, self.run.leftover, self._wanted.contested(self._running, self._before))
         return Inspection(
             changes=changes,
             endpoints=(self._address,) if self._manages else (),
             touches=self._wanted.touches(),
             group=kind.group,
             rank=int(kind.passive),
+            superseded=() if kind.passive or wish.commit == NONE else self._wanted.superseded,
         )
 
     def install(self, bundle: Bundle) -> None:
@@ -131,7 +132,7 @@ class PanTarget(Target):
         if self._candidate.written:  # a connection broke, and what had been sent may be there
             has = state.candidate(self._client, self._base, roots=self._wish.trust_root)
         else:
-            self._commits.look(self._wanted, self.run.leftover)
+            self._commits.look(self._wanted, self.run.leftover, self._wanted.contested(self._running, self._before))
         if self._kind and self._kind.panorama:
             aim_nowhere(self._client)
         for name, ca in self._wanted.lacking_cas(has).items():
@@ -175,13 +176,14 @@ class PanTarget(Target):
         except DeadlineError as e:
             self.run.warn(f"the commit is still at work, nothing was taken back: {e}")
             return Undone.KEPT
-        if self._committed or self._lacking() != self._wanted.lacking(self._running):
-            return self._restore()
-        if self._commits.mixed:  # reverting takes everything of our administrator, not only what this run changed
-            self.run.warn("our changes stay in the candidate, among others of the same administrator")
-            return Undone.KEPT
-        self._candidate.revert(self._commits.admin)
-        return Undone.CLEAN
+        if not self._is_active():
+            self._commits.look_again()
+            if self._commits.mixed:  # reverting takes everything of our administrator, not only what this run changed
+                self.run.warn("our changes stay in the candidate, among others of the same administrator")
+                return Undone.KEPT
+            self._candidate.revert(self._commits.admin)
+        # Looking once more: a commit whose answer was lost may have begun before the revert.
+        return self._restore() if self._is_active() else Undone.CLEAN
 
     def prune(self, bundle: Bundle) -> list[str]:  # noqa: ARG002  inspect() has seen it
         """Delete and commit away this certificate's predecessors (``NAME_YYYY``) that nothing refers to."""
@@ -199,6 +201,7 @@ class PanTarget(Target):
             if gone:
                 self._commits.commit(f"certhooks: remove {', '.join(gone)}")
         except Error:
+            self._commits.look_again()
             if not self._commits.mixed:
                 self._candidate.revert(self._commits.admin)
             raise
@@ -232,6 +235,10 @@ class PanTarget(Target):
 
         return jobs.patiently(look, self._client, self.run, "reading back")
 
+    def _is_active(self) -> bool:
+        """Tell whether the running configuration has anything of what this run is to bring."""
+        return self._committed or self._lacking() != self._wanted.lacking(self._running)
+
     def _refuse_missing_profiles(self) -> None:
         there = self._before.profiles
         for name in self._wish.profiles:
@@ -258,22 +265,26 @@ class PanTarget(Target):
         """Bind and commit the former certificates again, where they are still there."""
         name, profiles = self._wanted.name, self._wish.profiles
         former = {profile: self._bound(profile) for profile in profiles}
-        if name in self._running.certificates and self._running.fingerprint(name) != self._wanted.fingerprint:
-            self.run.warn(f"{name} replaced a certificate of the same name: the old one cannot be put back")
-            return Undone.KEPT
         changed = {profile: old for profile, old in former.items() if old != name}
         if not all(changed.values()):
             self.run.warn(f"a profile had no certificate before: it keeps {name}")
             return Undone.KEPT
-        if not changed:
-            return Undone.CLEAN
+        if changed:
+            self._bind_back(changed)
+        replaced = name in self._running.certificates and self._running.fingerprint(name) != self._wanted.fingerprint
+        if replaced and name in (profile.certificate for profile in self._running.profiles.values()):
+            self.run.warn(f"{name} replaced a certificate of the same name: the old one cannot be put back")
+            return Undone.KEPT
+        return Undone.RESTORED if changed else Undone.CLEAN
+
+    def _bind_back(self, changed: dict[str, str]) -> None:
+        name = self._wanted.name
         for profile, certificate in changed.items():
             self._candidate.bind(profile, certificate)
         self._commits.commit(f"certhooks: back from {name}")
         now = jobs.patiently(lambda: state.running(self._client, self._base), self._client, self.run, "reading back")
         if any(now.profiles[profile].certificate != old for profile, old in changed.items() if profile in now.profiles):
             raise ActivationError(f"{self._address} committed, but its profiles still use {name}")
-        return Undone.RESTORED
 
     def _await_peer(self) -> None:
         """Return when a passive unit has taken over from its active peer what is wanted.

@@ -46,10 +46,15 @@ class Wish(NamedTuple):
         return f"{self.name}_{bundle.not_before:%Y}" if self.year else self.name
 
 
+def device_name(address: Address) -> str:
+    """Return the name under which a device is locked."""
+    return f"pan {address}"
+
+
 def journal_name(address: Address, wish: Wish) -> str:
     """Return the journal's key for a certificate on a device: the same for every renewal."""
     where = "" if wish.where == _SHARED else f" ({wish.where}{', pushed' if wish.push else ''})"
-    return f"pan {address} {wish.name}{where}"
+    return f"{device_name(address)} {wish.name}{where}"
 
 
 class Wanted(NamedTuple):
@@ -87,9 +92,20 @@ class Wanted(NamedTuple):
     def touches(self) -> tuple[str, ...]:
         """Return the XPaths of everything that a run may change."""
         certificates = (scope.certificate(self.base, name) for name in (self.name, *self.cas, *self.superseded))
-        profiles = (scope.profile(self.base, name) for name in self.profiles)
+        profiles = (f"{scope.profile(self.base, name)}/certificate" for name in self.profiles)
         roots = (scope.trusted_roots(self.base),) if self.roots else ()
         return (*certificates, *profiles, *roots)
+
+    def contested(self, running: Config, candidate: Config) -> tuple[str, ...]:
+        """Return the XPaths of what this run would change and what the candidate has as neither was nor shall be."""
+        places: list[str] = []
+        if candidate.fingerprint(self.name) not in {running.fingerprint(self.name), self.fingerprint}:
+            places.append(scope.certificate(self.base, self.name))
+        for name in self.profiles:
+            was = running.profiles[name].certificate if name in running.profiles else ""
+            if candidate.profiles[name].certificate not in {was, self.name}:
+                places.append(scope.profile(self.base, name))
+        return tuple(places)
 
     def foreign(self, pending: Iterable[Pending], leftover: Sequence[str]) -> list[str]:
         """Return the pending changes that are neither what this run would do nor what an earlier one left.
@@ -143,13 +159,11 @@ def needed(
 
 
 def _superseded(has: Config, base_name: str, name: str, common_name: Optional[str]) -> list[str]:
-    """Return the names ``NAME_YYYY`` of certificates for the same common name, without the current one."""
-    year = re.compile(re.escape(base_name) + r"_\d{4}\Z")
-    return [
-        held.name
-        for held in has.certificates.values()
-        if year.match(held.name) and held.name != name and held.common_name == common_name
-    ]
+    """Return the names ``NAME_YYYY`` of earlier years' certificates for the same common name."""
+    year = re.compile(re.escape(base_name) + r"_(\d{4})\Z")
+    ours = year.match(name)
+    found = ((held, year.match(held.name)) for held in has.certificates.values() if held.common_name == common_name)
+    return [held.name for held, its in found if its and its[1] < (ours[1] if ours else "9999") and held.name != name]
 
 
 def fingerprint(certificate: Certificate) -> str:

@@ -183,7 +183,7 @@ class Client:
         if "invalid credential" in text.lower():
             return CredentialsError(
                 f"{self.address} does not accept the credentials",
-                hint="is the API key expired or revoked? panxapi.py -h FQDN -l USER -k makes another",
+                hint="is the API key expired or revoked, or the password changed? put a new one into the key file (-k)",
             )
         if xapi.status == "unauth" or code == "16" or "not authorized for user role" in text:
             return RightsError(f"{self.address}: {_brief(text)}", hint=_RIGHTS)
