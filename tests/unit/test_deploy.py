@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import pytest
 
+from certhooks import probe
+from certhooks.address import Address
 from certhooks.bundle import Bundle
 from certhooks.deadline import Deadline
 from certhooks.deploy import PLANNED, Deployment, Options, Result
@@ -27,7 +29,6 @@ from certhooks.target import Inspection, Needs, Target, Undone
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from certhooks.address import Address
     from tests.lab.ca import Issued
 
 
@@ -40,6 +41,7 @@ class Toy(Target):
         self.calls: list[str] = []
         self.fail: dict[str, list[Exception]] = {}
         self.group, self.rank = group, rank
+        self.endpoints: tuple[Address, ...] = ()
         self.undone = Undone.CLEAN
         self.wants = Needs()
         self.during: Callable[[str], None] = lambda _: None
@@ -56,7 +58,7 @@ class Toy(Target):
     def inspect(self, bundle: Bundle) -> Inspection:
         self._called("inspect")
         changes = () if self.holds == bundle.fingerprint else (f"replace {self.holds}",)
-        return Inspection(changes, touches=("a thing",), group=self.group, rank=self.rank)
+        return Inspection(changes, self.endpoints, touches=("a thing",), group=self.group, rank=self.rank)
 
     def install(self, bundle: Bundle) -> None:  # noqa: ARG002
         self._called("install")
@@ -126,6 +128,43 @@ def test_nothing_is_sent_when_nothing_differs(push: Any, bundle: Bundle, journal
     assert (result.outcome, result.exit_code) == (UNCHANGED, 0)
     assert "nothing to do" in result.message
     assert [a.outcome for a in journal.record("toy").attempts] == [UNCHANGED]
+
+
+@pytest.mark.parametrize("ours", [True, False], ids=["the device's own", "--probe"])
+@pytest.mark.parametrize(("undone", "code"), [(Undone.CLEAN, 14), (Undone.RESTORED, 15)])
+def test_installed_is_not_enough_where_another_is_served(
+    push: Any, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, undone: Undone, code: int, *, ours: bool
+) -> None:
+    """A configuration that is right and an endpoint that serves another certificate: every stage is gone through."""
+    asked: list[tuple[Address, str]] = []
+    served = [False]
+
+    def serves(address: Address, wanted: str, **_: Any) -> bool:
+        asked.append((address, wanted))
+        return served[0]
+
+    monkeypatch.setattr(probe, "serves", serves)
+    portal = Address("portal.example.com", 443)
+    options = {} if ours else {"probes": (portal,)}
+
+    def toy() -> Toy:
+        made = Toy(holds=bundle.fingerprint)
+        made.endpoints = (portal,) if ours else ()
+        made.undone = undone
+        made.fail["verify"] = [NotServedError("another is served")]
+        return made
+
+    stale = toy()
+    (result,) = push(stale, **options)
+    assert stale.calls == ["inspect", "install", "activate", "verify", "rollback", "close"]
+    assert (result.outcome, result.exit_code) == (UNDONE, code)
+    assert asked == [(portal, bundle.fingerprint)]
+    served[0] = True
+    fine = toy()
+    (result,) = push(fine, **options)
+    assert fine.calls == ["inspect", "close"]
+    assert (result.outcome, result.exit_code) == (UNCHANGED, 0)
+    assert "served by portal.example.com" in result.message
 
 
 def test_force_does_it_all_the_same(push: Any, bundle: Bundle) -> None:
