@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Callable
 import pytest
 
 from certhooks import deploy
+from certhooks.journal import UNDONE, Journal
 from certhooks_pan import instcert
 from tests.lab.ca import CA, pem_of_key
 from tests.lab.site import Site, call
@@ -114,6 +115,33 @@ def test_missing_files_are_named_with_the_places_that_were_tried(site: Site) -> 
     """Exit code 10."""
     expect(site.instcert("-c", "other.example.test", NOBODY), 10, "other.example.test")
     expect(site.instcert("-c", NAME, "-C", site.folder / "nowhere", NOBODY), 10, "no such file or directory")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("-c", "other.example.test"), 10, "other.example.test"),
+        (("-c", NAME, "-k", "/dev/null"), 5, "not a regular file"),
+    ],
+    ids=["no file", "no credentials"],
+)
+def test_what_fails_before_any_device_is_asked_is_in_every_devices_journal(
+    site: Site, words: tuple[str, ...], code: int, said: str
+) -> None:
+    """Its exit code and line stand there for status and reconcile, and nothing counts as touched; twice is counted."""
+    for count in (1, 2):
+        assert site.instcert(*words, NOBODY, "fw2.example.invalid").code == code
+        records = list(Journal(site.state).records())
+        assert sorted(record.target.split()[1].partition(":")[0] for record in records) == [
+            NOBODY,
+            "fw2.example.invalid",
+        ]
+        for record in records:
+            (noted,) = record.attempts
+            assert (noted.outcome, noted.exit_code, noted.count) == (UNDONE, code, count)
+            assert said in noted.message
+            assert noted.command
+            assert record.unfinished() == []
 
 
 def test_an_encrypted_key_needs_the_right_passphrase_file(site: Site, fw: Firewall) -> None:
