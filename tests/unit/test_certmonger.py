@@ -456,7 +456,8 @@ def listener(folder: Path, talk: Callable[[socket.socket], None]) -> Iterator[st
 
         def serve() -> None:
             with server.accept()[0] as peer:
-                talk(peer)
+                with suppress(ConnectionError):  # on a busy machine who came may have given up and gone by now
+                    talk(peer)
                 done.wait(10)
 
         thread = threading.Thread(target=serve)
