@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable, Optional
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -15,6 +17,10 @@ from tests.lab.panos import Fault, Firewall, Outcome, certificates, replies
 from tests.lab.pushes import NAME, attempt, imports, managed, write
 
 if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+    from tests.lab.panos import Admin
+    from tests.lab.panos.tree import Takes
     from tests.lab.site import Site
 
 pytestmark = pytest.mark.usefixtures("brisk")
@@ -51,6 +57,77 @@ def test_a_refused_format_is_a_clear_error_and_leaves_nothing(site: Site, fw: Fi
     assert "Failed to decrypt private key" in done.err
     assert fw.snapshot() == before
     assert site.instcert(*PORTAL, "--format", "pkcs12", fw).code == 0
+
+
+def without_key(entry: Element) -> Element:
+    """Return an entry as it is when its key got lost."""
+    key = entry.find("private-key")
+    assert key is not None
+    entry.remove(key)
+    return entry
+
+
+def another(entry: Element) -> Element:
+    """Return an entry with the same name and key, and somebody else's certificate."""
+    text = entry.find("public-key")
+    assert text is not None
+    text.text = certificates.pem(CA("Other").issue(NAME).certificate)
+    return entry
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "said"),
+    [
+        (lambda _: None, "does not hold it"),
+        (another, "does not hold it"),
+        (without_key, "without its private key"),
+    ],
+    ids=["nothing", "another certificate", "no key"],
+)
+def test_an_import_is_believed_when_it_is_read_back(
+    site: Site,
+    fw: Firewall,
+    monkeypatch: pytest.MonkeyPatch,
+    spoiled: Callable[[Element], Optional[Element]],
+    said: str,
+) -> None:
+    """The device says "Successfully imported" and holds something else: exit code 12, nothing bound or committed."""
+    store = fw._store
+
+    def stored(place: str, entry: Element, admin: Admin) -> None:
+        instead = spoiled(entry)
+        if instead is not None:
+            store(place, instead, admin)
+
+    site.certificate()
+    before = fw.snapshot()
+    with monkeypatch.context() as patched:
+        patched.setattr(fw, "_store", stored)
+        done = site.instcert(*PORTAL, fw)
+    assert imports(fw) == [("keypair", NAME)]
+    assert done.code == 12, done
+    assert said in done.err
+    assert not fw.count("config set")
+    assert not fw.jobs
+    assert fw.snapshot() == before
+    assert attempt(site)["outcome"] == "undone"
+    assert site.instcert(*PORTAL, fw).code == 0
+
+
+@pytest.mark.parametrize("bound", [True, False])
+def test_a_certificate_without_its_key_is_not_taken_for_installed(site: Site, fw: Firewall, *, bound: bool) -> None:
+    """The same certificate that somebody has imported alone under our name: the pair is imported over it."""
+    issued = site.certificate()
+    fw.config.put("/config/shared/certificate", certificates.entry(NAME, certificates.fields(issued.certificate)))
+    if bound:
+        fw.add_profile("GP_PORTAL", certificate=NAME)
+    assert fw.certificate(NAME, running=True) == issued.certificate
+    done = site.instcert(*PORTAL, fw)
+    assert done.code == 0, done
+    assert "nothing to do" not in done.out
+    assert imports(fw) == [("keypair", NAME)]
+    assert fw.key_of(NAME, running=True) == issued.key_pem
+    assert "nothing to do" in site.instcert(*PORTAL, fw).out
 
 
 def test_intermediates_come_as_entries_of_their_own(site: Site, fw: Firewall) -> None:
@@ -227,6 +304,34 @@ def test_what_replaced_its_predecessor_in_place_stays_and_says_so(site: Site, fw
     assert fw.certificate(NAME, running=True) == issued.certificate
 
 
+def nothing_comes_of_commit(fw: Firewall, nth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let one commit end well by the device's word, and change nothing that is running."""
+    committed, number = fw.config.committed, itertools.count(1)
+
+    def ended(tree: Element, takes: Takes) -> None:
+        if next(number) != nth:
+            committed(tree, takes)
+
+    monkeypatch.setattr(fw.config, "committed", ended)
+
+
+def test_a_way_back_that_the_device_only_claims_is_not_called_one(
+    site: Site, fw: Firewall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its second commit is OK and the new binding goes on running: exit code 14 with a warning, never 15."""
+    portal = fw.add_portal("GP_PORTAL")
+    portal.stick()
+    site.certificate()
+    nothing_comes_of_commit(fw, 2, monkeypatch)
+    done = site.instcert(*PORTAL, "-Y", "--probe", f"localhost:{portal.port}", fw)
+    assert [job.result for job in fw.jobs.values()] == ["OK", "OK"]
+    assert (fw.profile_certificate("GP_PORTAL") or "").startswith(f"{NAME}_")
+    assert done.code == 14, done
+    assert "could not be taken back" in done.err
+    assert "its profiles still use" in done.err
+    assert attempt(site)["outcome"] == "failed"
+
+
 @pytest.mark.parametrize("told", [True, False])
 def test_a_way_back_that_fails_is_not_called_one(site: Site, fw: Firewall, *, told: bool) -> None:
     """When the commit of the old binding fails, or does nothing, it is exit code 14 with a warning, never 15."""
@@ -241,6 +346,22 @@ def test_a_way_back_that_fails_is_not_called_one(site: Site, fw: Firewall, *, to
     assert done.code == 14, done
     assert "could not be taken back" in done.err
     assert attempt(site)["outcome"] == "failed"
+
+
+def test_installed_and_not_served_is_a_failure(site: Site, fw: Firewall) -> None:
+    """Nothing differs in the configuration, the probed portal goes on with the old one: not 0, and nothing is lost."""
+    portal = fw.add_portal("GP_PORTAL")
+    portal.stick()
+    issued = site.certificate()
+    assert site.instcert(*PORTAL, fw).code == 0
+    probed = (*PORTAL, "--probe", f"localhost:{portal.port}", fw)
+    done = site.instcert(*probed)
+    assert done.code == 14, done
+    assert "does not serve the new certificate" in done.err
+    assert fw.profile_certificate("GP_PORTAL") == NAME
+    portal.stuck = None
+    assert "nothing to do" in site.instcert(*probed).out
+    assert fw.certificate(NAME, running=True) == issued.certificate
 
 
 # -- prune -----------------------------------------------------------------------------------------------------------
@@ -276,6 +397,20 @@ def test_a_prune_that_fails_leaves_a_success(site: Site, fw: Firewall) -> None:
     assert "could not prune" in done.err
     assert fw.entry(f"{NAME}_2021") is not None
     assert not fw.pending_of("certhooks")
+
+
+def test_a_prune_that_the_device_only_claims_is_not_told(
+    site: Site, fw: Firewall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its commit of the deletion is OK and the certificate goes on running: nobody is told that it is gone."""
+    fw.add_certificate(f"{NAME}_2021", site.ca.issue(NAME))
+    site.certificate()
+    nothing_comes_of_commit(fw, 2, monkeypatch)
+    done = site.instcert(*PORTAL, "-Y", "--prune", "--json", fw)
+    assert done.code == 0, done
+    assert [job.result for job in fw.jobs.values()] == ["OK", "OK"]
+    assert fw.entry(f"{NAME}_2021", running=True) is not None
+    assert json.loads(done.out)["pruned"] == []
 
 
 def test_without_prune_predecessors_stay(site: Site, fw: Firewall) -> None:
