@@ -153,11 +153,11 @@ class Commits:
                 f"{self.admin} has begun other changes on {self._client.address}, which our commit would take along",
                 hint="commit or revert them on the device, or give certhooks an administrator of its own",
             )
-        self._unfinished = _UNKNOWN
+        before, self._unfinished = self._unfinished, _UNKNOWN
         try:
             reply = self._client.commit(cmd, action)
         except (RefusedError, CredentialsError):
-            self._unfinished = ""
+            self._unfinished = before  # "another commit is in progress" may speak of the one that got no answer
             raise
         self._unfinished = (reply.findtext("result/job") or "").strip()
         return reply
