@@ -142,9 +142,9 @@ def request(**changes: Any) -> Request:
 def test_each_state_is_one_of_working_settled_failed(status: str, kind: str) -> None:
     """A hook goes on, waits or gives up: every state of certmonger says which, and only one of them."""
     found = request(status=status)
-    assert (found.in_progress, found.settled, found.failed) == (kind == "w", kind == "s", kind == "f")
+    assert (found.settled, found.failed) == (kind == "s", kind == "f")
     stuck = request(status=status, stuck=True)
-    assert (stuck.in_progress, stuck.settled, stuck.failed) == (False, False, True)
+    assert (stuck.settled, stuck.failed) == (False, True)
 
 
 def test_a_hook_recognises_that_it_runs_within_its_own_post_save() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -60,3 +61,14 @@ def test_who_reads_while_it_is_written_sees_the_old_text_whole(journal: Journal)
         assert half + reader.read() == before
     assert [attempt["outcome"] for attempt in json.loads(file.read_text())["attempts"]] == [DONE, RUNNING]
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_a_killed_write_left_is_removed_in_time(tmp_path: Path) -> None:
+    """A half-written file of an hour ago goes; one that may be being written now stays."""
+    old, young = tmp_path / "state" / ".a.new", tmp_path / "state" / ".b.new"
+    Journal(tmp_path / "state")
+    for path in (old, young):
+        path.touch()
+    os.utime(old, (0, 0))
+    Journal(tmp_path / "state")
+    assert (old.exists(), young.exists()) == (False, True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
 from cryptography.hazmat.primitives import hashes
@@ -206,10 +206,6 @@ class Bundle:
             protection = ser.BestAvailableEncryption(passphrase)
         return self.key.private_bytes(ser.Encoding.PEM, ser.PrivateFormat.PKCS8, protection)
 
-    def days_left(self, now: Optional[datetime] = None) -> int:
-        """Count the whole days until the certificate expires, negative afterwards; ``now`` is aware."""
-        return (self.not_after - (now or datetime.now(timezone.utc))) // timedelta(days=1)
-
     def describe(self) -> dict[str, Any]:
         """Return what logs and ``--json`` may show: plain values, no secret."""
         return {
@@ -232,7 +228,6 @@ class Bundle:
         names: Iterable[str] = (),
         key_types: Optional[Collection[str]] = None,
         min_rsa_bits: int = 2048,
-        max_rsa_bits: Optional[int] = None,
         common_name: bool = False,
     ) -> tuple[str, ...]:
         """Hold the bundle against the calendar and a target's needs; return what is odd but no error, as sentences.
@@ -242,7 +237,6 @@ class Bundle:
             names: DNS names and IP addresses that the certificate must cover.
             key_types: the ``Bundle.key_type`` that the target takes; all if left out.
             min_rsa_bits: of an RSA key.
-            max_rsa_bits: of an RSA key; none if left out.
             common_name: whether it must have one; PAN-OS cannot commit a certificate without CN.
 
         Raises:
@@ -251,7 +245,7 @@ class Bundle:
         """
         moment = now or datetime.now(timezone.utc)
         _check_dates(self, moment)
-        _check_key(self, key_types, min_rsa_bits, max_rsa_bits)
+        _check_key(self, key_types, min_rsa_bits)
         for each in (self.leaf, *self.chain):
             if certs.hash_name(each) in _WEAK_HASHES:
                 raise BundleError(
@@ -295,16 +289,15 @@ def _check_dates(bundle: Bundle, now: datetime) -> None:
         )
 
 
-def _check_key(bundle: Bundle, kinds: Optional[Collection[str]], smallest: int, largest: Optional[int]) -> None:
+def _check_key(bundle: Bundle, kinds: Optional[Collection[str]], smallest: int) -> None:
     if kinds is not None and bundle.key_type not in kinds:
         raise KeyTypeError(
             f"{bundle.label} has a key of type {bundle.key_type}, the target takes {' or '.join(sorted(kinds))}",
             hint=f"request it with another type of key: -G {next(iter(sorted(kinds)), 'rsa').upper()}",
         )
-    if bundle.key_type == "rsa" and not smallest <= bundle.key_bits <= (largest or bundle.key_bits):
-        wanted = f"{smallest} or more" if bundle.key_bits < smallest else f"at most {largest}"
+    if bundle.key_type == "rsa" and bundle.key_bits < smallest:
         raise KeyTypeError(
-            f"{bundle.label} has an RSA key of {bundle.key_bits} bits, needed are {wanted}",
+            f"{bundle.label} has an RSA key of {bundle.key_bits} bits, needed are {smallest} or more",
             hint="request it with another size of key: -b BITS",
         )
 

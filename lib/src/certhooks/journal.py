@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT = Path("/var/lib/certhooks")
 _KEPT = 20
+_ABANDONED = 3600.0  # seconds; no write takes as long
 _MAX_FILE = 1024 * 1024
 RUNNING, DONE, UNCHANGED, STAGED, FAILED, UNDONE = (
     "running",
@@ -141,6 +142,11 @@ class Journal:
                 f"the state folder {folder} is open to others (uid {info.st_uid}, mode {info.st_mode & 0o7777:04o})",
                 hint=f"if it is for certhooks alone: chmod 0700 {folder}; else name another with --state-dir",
             )
+
+        for left in folder.glob(".*.new"):  # by a run that was killed while it wrote
+            with suppress(OSError):
+                if time.time() - left.stat().st_mtime > _ABANDONED:
+                    left.unlink()
 
     def record(self, target: str) -> Record:
         """Return what is known of a target; a damaged file is set aside and begun anew."""

@@ -142,11 +142,6 @@ class Request:
         return self.stuck or self.status in _FAILED or (self.status == "MONITORING" and self.cert is None)
 
     @property
-    def in_progress(self) -> bool:
-        """Whether certmonger is on its way to a certificate."""
-        return not self.settled and not self.failed
-
-    @property
     def renewal_failed(self) -> bool:
         """Whether the certificate is there but the CA refused a newer one: the ca-error is the only trace of it."""
         return self.settled and self.ca_error is not None

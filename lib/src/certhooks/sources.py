@@ -59,7 +59,8 @@ def from_pkcs12(path: AnyPath, passphrase: Optional[bytes]) -> Bundle:
 
     name = os.fspath(path)
     pieces = pkcs12.load(read(path), passphrase, name)
-    return Bundle.from_parts(pieces.key, pieces.certificates, certificate_name=name, key_name=name)
+    loaded = Bundle.from_parts(pieces.key, pieces.certificates, certificate_name=name, key_name=name)
+    return _noted(loaded, path)
 
 
 def from_directory(path: AnyPath, *, passphrase: Optional[bytes] = None) -> Bundle:
@@ -113,6 +114,8 @@ def from_location(
         BundleError: as ``from_files``.
     """
     cert, key = locate(common_name, cert_dir, key_dir)
+    if (cert.name, key) == ("cert.pem", cert.with_name("privkey.pem")):
+        return from_directory(cert.parent, passphrase=passphrase)
     return from_files(cert, key, _beside(cert), passphrase=passphrase)
 
 
