@@ -26,11 +26,14 @@ CHANGES = ("import", "config set", "config delete", "config edit")
 
 
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the product wait for hundredths of a second where it waits for seconds."""
+    """Let the product wait for hundredths of a second where it waits for seconds.
+
+    A restart keeps half a minute, which a busy machine may need; where a device is gone for good, set less.
+    """
     monkeypatch.setattr(deploy, "_PAUSES", (0.01, 0.02, 0.03))
     monkeypatch.setattr(deploy, "_PAUSES_IN_USE", (0.01, 0.02, 0.03))
     monkeypatch.setattr(jobs, "_FIRST_POLL", 0.01)
-    monkeypatch.setattr(jobs, "_RESTART", 0.1)
+    monkeypatch.setattr(jobs, "_RESTART", 30.0)
 
 
 class Trial:

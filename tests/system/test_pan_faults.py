@@ -10,7 +10,7 @@ import pytest
 
 from certhooks import deploy, probe
 from certhooks.address import Address
-from certhooks_pan import instcert, jobs
+from certhooks_pan import instcert
 from tests.lab.ca import CA, lab_ca
 from tests.lab.panos import Outcome, Reply, Restart, custom_role
 from tests.lab.site import Site, call
@@ -142,12 +142,9 @@ def new_management_certificate(site: Site) -> Issued:
     return issued
 
 
-def test_a_pin_lives_through_the_change_that_it_makes_and_through_renewals(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pin_lives_through_the_change_that_it_makes_and_through_renewals(site: Site) -> None:
     """The pinned certificate is replaced by the run itself; later runs with the stored pin trust what we brought."""
     trial = Trial(site)
-    monkeypatch.setattr(jobs, "_RESTART", 30.0)  # a restart takes its time on a busy machine
     trial.fw.restart = Restart(refuse=0.02, bad_gateway=0.02)
     trial.fw.use_for_management("GP_PORTAL")
     stored = probe.first(Address("localhost", trial.fw.port)).fingerprint

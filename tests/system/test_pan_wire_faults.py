@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from certhooks_pan import jobs
 from tests.lab.panos import Fault, Reply, faults
 from tests.lab.trial import Trial
 
@@ -155,8 +156,11 @@ def test_a_dripping_reply_ends_with_the_run(site: Site) -> None:
 
 
 @pytest.mark.parametrize("since", ["import", "config set", "commit", "job"])
-def test_a_device_that_goes_away_for_good_is_found_again(site: Site, since: str) -> None:
+def test_a_device_that_goes_away_for_good_is_found_again(
+    site: Site, since: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing can be taken back then: both are said, the journal keeps it, and the next run puts it right."""
+    monkeypatch.setattr(jobs, "_RESTART", 0.1)
     trial = Trial(site)
     match = {"import": {"type": "import"}, "config set": {"action": "set"}, "commit": {"type": "commit"}}
     trial.fw.faults.add(Fault.DROP_AFTER, nth=1, **match.get(since, {"text": "<jobs>"}))
