@@ -208,7 +208,7 @@ def test_a_device_that_another_run_holds_is_busy(site: Site) -> None:
     """Exit code 17 once the time is over; nothing was sent, and afterwards it works."""
     trial = Trial(site)
     trial.expect_success_now()
-    [lock] = site.state.glob("*.lock")
+    [lock] = [path for path in site.state.glob("*.lock") if str(trial.fw.port) in path.name]
     trial.new = site.certificate(NAME)
     count = trial.changes()
     with lock.open("rb+") as held:
