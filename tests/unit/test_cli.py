@@ -82,7 +82,8 @@ def f(args, screen):
     for _ in range(5000):
         screen.say('x' * 100)
     return 0
-sys.exit(cli.run('toy', f, lambda: cli.parser('toy', 'x', examples=''), ['--log-file', {str(tmp_path / "l")!r}]))"""
+words = ['--log-file', {str(tmp_path / "l")!r}]
+cli.entry(lambda: cli.run('toy', f, lambda: cli.parser('toy', 'x', examples=''), words))"""
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout
     assert process.stderr

@@ -206,6 +206,8 @@ class PanTarget(Target):
                 self._candidate.revert(self._commits.admin)
             raise
         left = state.running(self._client, self._base).certificates
+        for name in set(gone).intersection(left):
+            self.run.warn(f"{name} stays, although its deletion was committed")
         return [name for name in gone if name not in left]
 
     def close(self) -> None:
