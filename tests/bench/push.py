@@ -214,7 +214,11 @@ def _told(found: dict[str, Any], legacy: str, args: argparse.Namespace) -> str:
     ]
     lines += [_row(name, values) for name, values in start.items()]
     bare = start["python -I -c pass"]
-    lines += [_ratio(f"{name} / bare", values, bare, "wall", 5.0) for name, values in start.items() if values != bare]
+    lines += [
+        _ratio(f"{name} / bare", values, bare, "wall", 5.0 if "--help" in name else 0.0)
+        for name, values in start.items()
+        if values != bare
+    ]
     if "fleet" in found:
         fleet = found["fleet"]
         lines += [
