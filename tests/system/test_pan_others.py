@@ -146,6 +146,20 @@ def test_prune_works_alone_and_never_forward(trial: Trial) -> None:
     assert trial.run("-Y", "--prune").out.count("pruned") == 0
 
 
+def test_prune_alone_takes_nobodys_edits_along(trial: Trial) -> None:
+    """Our administrator has other changes pending: nothing is removed, which is a remark, and they stay pending."""
+    assert trial.run("-Y").code == 0
+    trial.fw.add_certificate(f"{NAME}_2001", trial.site.ca.issue(NAME))
+    trial.fw.edit_as("certhooks", *ELSEWHERE)
+    before = trial.fw.snapshot()
+    done = trial.run("-Y", "--prune")
+    assert done.code == 0, done
+    assert "could not prune: certhooks has other changes pending" in done.err.replace(
+        f"localhost:{trial.fw.port}: ", ""
+    )
+    assert trial.fw.snapshot() == before
+
+
 @pytest.mark.parametrize("verbose", [(), ("-v",)])
 @pytest.mark.parametrize("refused", [False, True])
 @pytest.mark.parametrize("sink", ["closed pipe", "full disk"])

@@ -189,6 +189,7 @@ class PanTarget(Target):
         """Delete and commit away this certificate's predecessors (``NAME_YYYY``) that nothing refers to."""
         if self._passive or self._wish.commit == NONE:
             return []
+        self._commits.look(self._wanted, self.run.leftover, ())
         gone: list[str] = []
         try:
             for name in self._wanted.superseded:
