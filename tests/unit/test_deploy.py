@@ -44,6 +44,7 @@ class Toy(Target):
         self.endpoints: tuple[Address, ...] = ()
         self.undone = Undone.CLEAN
         self.wants = Needs()
+        self.superseded: tuple[str, ...] = ()
         self.during: Callable[[str], None] = lambda _: None
 
     def _called(self, method: str) -> None:
@@ -58,7 +59,7 @@ class Toy(Target):
     def inspect(self, bundle: Bundle) -> Inspection:
         self._called("inspect")
         changes = () if self.holds == bundle.fingerprint else (f"replace {self.holds}",)
-        return Inspection(changes, self.endpoints, touches=("a thing",), group=self.group, rank=self.rank)
+        return Inspection(changes, self.endpoints, ("a thing",), self.group, self.rank, self.superseded)
 
     def install(self, bundle: Bundle) -> None:  # noqa: ARG002
         self._called("install")
@@ -422,6 +423,19 @@ def test_pruning_comes_last_and_its_failure_is_a_remark(push: Any) -> None:
     assert toy.calls[-3:] == ["verify", "prune", "close"]
     assert first.pruned == ["older"]
     assert (second.exit_code, second.warnings) == (0, ["could not prune: referenced"])
+
+
+def test_pruning_alone_is_journaled_and_its_failure_remembered(push: Any, bundle: Bundle, journal: Journal) -> None:
+    """Nothing differs but an old certificate is there: it is removed, and what a failure touched stays known."""
+    good, bad = Toy("good", holds=bundle.fingerprint), Toy("bad", holds=bundle.fingerprint)
+    good.superseded = bad.superseded = ("older",)
+    bad.fail["prune"] = [UploadRefusedError("referenced")]
+    first, second = push(good, bad, prune=True)
+    assert good.calls == ["inspect", "prune", "close"]
+    assert (first.outcome, first.pruned, first.exit_code) == (UNCHANGED, ["older"], 0)
+    assert (second.outcome, second.exit_code, second.warnings) == (UNCHANGED, 0, ["could not prune: referenced"])
+    assert journal.record("good").unfinished() == []
+    assert journal.record("bad").unfinished() == ["a thing"]
 
 
 def test_rolling_back_gets_time_of_its_own(push: Any) -> None:

@@ -231,8 +231,9 @@ class _Push:
                 if self._prunes(inspection):
                     attempt = record.begin(self._attempt(inspection.touches))
                     record.step(attempt, "prune")
-                    self._prune()
-                    self._note(lambda: record.end(attempt, DONE))
+                    tidy = self._prune()
+                    # Not done: what it touched stays known, since it may have left something in the candidate.
+                    self._note(lambda: record.end(attempt, DONE if tidy else UNCHANGED))
                 else:
                     self._note(lambda: record.end(record.begin(self._attempt()), UNCHANGED))
                 self.result.outcome, self.result.message = UNCHANGED, "nothing to do, it is installed"
@@ -295,14 +296,17 @@ class _Push:
     def _prunes(self, inspection: Inspection) -> bool:
         return self.options.prune and not self.options.stage_only and bool(inspection.superseded)
 
-    def _prune(self) -> None:
-        """Tidy up; the certificate is in use, so that what stays is a remark."""
+    def _prune(self) -> bool:
+        """Tidy up, and tell whether that went well; the certificate is in use, so that what stays is a remark."""
         try:
             self.result.pruned = self._persist(lambda: self.target.prune(self.bundle), in_use=True)
         except Error as e:
             self.target.run.warn(f"could not prune: {e}")
         except Exception as e:  # noqa: BLE001  the install is done, whatever is wrong with the rest
             self.target.run.warn(f"could not prune: {fault(e)}")
+        else:
+            return True
+        return False
 
     def _take_back(self, error: Error, record_step: Callable[[], None]) -> tuple[bool, Error]:
         """Roll back; return whether nothing is left behind, and the error to report."""
