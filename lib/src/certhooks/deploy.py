@@ -153,6 +153,11 @@ class _Push:
         """Where in its group the target comes; 0 while that is not known."""
         return self.inspection.rank if self.inspection else 0
 
+    @property
+    def group(self) -> str:
+        """What the target shares with others that go in turn with it; its device while that is not known."""
+        return (self.inspection.group if self.inspection else "") or self.target.device
+
     def look_and_push(self) -> None:
         """Inspect, and push unless the target has to wait for another of its group."""
         self.look()
@@ -170,10 +175,9 @@ class _Push:
 
     def push(self) -> None:
         """Bring the certificate to the target, alone in its group, and fill in the result."""
-        group = (self.inspection.group if self.inspection else "") or self.target.name
         started = time.monotonic()
         try:
-            with self.deployment.turn(group) as not_first:
+            with self.deployment.turn(self.group) as not_first:
                 self._push(look_again=not_first)
         except Error as e:
             self._fail(e)
@@ -206,11 +210,10 @@ class _Push:
     def _locked(self) -> Iterator[float]:
         """Hold the device alone, under what it calls itself and under its address; yields when it was last held."""
         lock, device = self.deployment.journal.lock, self.target.device
-        group = self.inspection.group if self.inspection else ""
         with ExitStack() as held:
             yield max(
                 held.enter_context(lock(name, self.deployment.deadline, label=device))
-                for name in dict.fromkeys((group or device, device))
+                for name in dict.fromkeys((self.group, device))
             )
 
     def _push(self, *, look_again: bool) -> None:
@@ -381,8 +384,6 @@ def fault(error: BaseException) -> Error:
     import logging
     import traceback
 
-    if isinstance(error, KeyboardInterrupt):
-        return Error("interrupted", hint="run the same command again; it goes on from where it was")
     where = " < ".join(f"{f.name}:{f.lineno}" for f in reversed(traceback.extract_tb(error.__traceback__)[-6:]))
     logging.getLogger("certhooks").error("fault: %s at %s", type(error).__name__, where)
     return Error(

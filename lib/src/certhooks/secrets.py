@@ -96,7 +96,6 @@ def from_command(setting: str, command: str) -> Secret:
     """
     import signal
     import subprocess
-    import threading
 
     hint = "run it by hand as the same user; no shell reads it: name /bin/sh -c '...' where one is needed"
     try:

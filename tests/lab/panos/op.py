@@ -141,18 +141,19 @@ def _admins(device: Device, admin: Admin, _: Element) -> replies.Reply:
 
 @command("validate", "full")
 def _validate(device: Device, admin: Admin, _: Element) -> replies.Reply:
-    refused = commit.busy(device, admin)
-    if refused is not None:
-        return refused
-    return commit.start(device, admin, commit.taking(None, device.config.last_change), only_validate=True)
+    return _validation(device, admin, None)
 
 
 @command("validate", "partial")
 def _validate_partial(device: Device, admin: Admin, node: Element) -> replies.Reply:
+    return _validation(device, admin, node)
+
+
+def _validation(device: Device, admin: Admin, partial: Optional[Element]) -> replies.Reply:
     refused = commit.busy(device, admin)
     if refused is not None:
         return refused
-    return commit.start(device, admin, commit.taking(node, device.config.last_change), only_validate=True)
+    return commit.start(device, admin, commit.taking(partial, device.config.last_change), only_validate=True)
 
 
 @command("revert", "config")

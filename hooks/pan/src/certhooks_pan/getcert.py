@@ -80,9 +80,8 @@ def post_save(args: argparse.Namespace, certificate: enrol.Wanted, device: Addre
     if not certificate.usual_place:
         argv += ["-C", str(certificate.cert_file), "-K", str(certificate.key_file)]
     argv += enrol.words(args, _PASSED_ON, _FLAGS_PASSED_ON)
-    if (
-        args.timeout > cli.TIMEOUT
-    ):  # a shorter one says how long somebody wants to wait now, not how long a renewal may take
+    # A shorter one says how long somebody wants to wait now, not how long a renewal may take.
+    if args.timeout > cli.TIMEOUT:
         argv += ["--timeout", f"{args.timeout:g}"]
     return quote([*argv, *["-Y"] * args.year, *["-v"] * bool(args.verbose), str(device)])
 
