@@ -11,6 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+pytest_plugins = ["tests.lab.relay"]
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 _SYSTEM = Path(__file__).parent / "system"
 

@@ -23,7 +23,7 @@ from certhooks.deadline import Deadline
 from certhooks.journal import Journal
 from tests.lab.certmonger import SystemBusCertmonger
 from tests.lab.enrolled import sha256
-from tests.lab.namespace import machine_of_its_own
+from tests.lab.machine import machine_of_its_own
 from tests.lab.panos import Firewall
 from tests.lab.site import script
 
