@@ -117,12 +117,23 @@ def _mount(source: str, target: str, kind: str, options: str) -> None:
         raise OSError(ctypes.get_errno(), f"mount {kind} on {target}: {os.strerror(ctypes.get_errno())}")
 
 
+def _reap_until(tests: int) -> int:
+    """Reap whatever ends, as process 1 must, until the tests have ended; return their exit status."""
+    while True:
+        pid, status = os.wait()
+        if pid == tests:
+            return os.waitstatus_to_exitcode(status)
+
+
 def _main(settings: str) -> int:
     wanted = json.loads(settings)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # process 1 has no default of its own
     channel = os.dup(1)
     os.dup2(2, 1)
     _set_up(wanted["hosts"], wanted["hostname"])
+    tests = os.fork()
+    if tests:
+        return _reap_until(tests)
     return int(pytest.main(["-q", "-p", "no:cacheprovider", *wanted["tests"]], plugins=[_Sender(channel)]))
 
 

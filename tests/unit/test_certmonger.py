@@ -345,6 +345,7 @@ def test_waiting_ends_with_trouble(status: str) -> None:
 # -- advice ----------------------------------------------------------------------------------------------------------
 
 FW = "HTTP/fw01.example.com@EXAMPLE.COM"
+CCACHE = 'Error setting up ccache for "host" service on client using default keytab'
 
 
 @pytest.mark.parametrize(
@@ -391,6 +392,10 @@ FW = "HTTP/fw01.example.com@EXAMPLE.COM"
         ("Error obtaining initial credentials: Preauthentication failed.", "klist -k"),
         ("Error obtaining initial credentials: Clock skew too great.", "chronyc"),
         ("Error setting up ccache for host service: Cannot find KDC for requested realm.", "port 88"),
+        (f"{CCACHE}: Cannot contact any KDC for requested realm.", "port 88"),
+        (f"{CCACHE}: Generic error (see e-text).", "ipactl status"),
+        (f"{CCACHE}: Preauthentication failed.", "klist -k"),
+        (f"{CCACHE}: Keytab contains no suitable keys for host/fw01.example.com@EXAMPLE.COM.", "klist -k"),
     ],
 )
 def test_each_known_refusal_has_its_next_command(text: str, says: str) -> None:
@@ -413,6 +418,17 @@ def test_unreachable_with_a_missing_entry_is_called_permanent() -> None:
     assert found is not None
     assert "does not mend itself" in found
     assert "7 days" not in found
+
+
+def test_no_server_at_all_and_a_server_that_refused_are_told_apart() -> None:
+    """ipa-submit ends every failure with words about LDAP: only where they stand alone, no server was reached."""
+    words = "Unable to contact an IPA LDAP server."
+    alone = advice("CA_UNREACHABLE", words)
+    assert alone is not None
+    assert "port 443" in alone
+    refused = advice("CA_UNREACHABLE", f"Server at https://ipa failed request, will retry: 4001 (x). {words}")
+    assert refused is not None
+    assert "port 443" not in refused
 
 
 def test_no_trouble_no_advice() -> None:

@@ -147,15 +147,28 @@ _RULES: Sequence[tuple[str, _Say]] = (
         _says("the clocks of this host and the KDC differ; see chronyc tracking"),
     ),
     (
+        r"cannot (?:find|contact|resolve) (?:any )?KDC|cannot resolve (?:servers|network address) for KDC",
+        _says("no KDC answers; check the realm in /etc/krb5.conf and port 88 of the IPA servers"),
+    ),
+    (
+        r"setting up ccache .*generic error \(see e-text\)",
+        _says("the KDC answers, but not its directory; on the IPA server see: ipactl status"),
+    ),
+    (
+        # all that ipa-submit says when no web server answered, or none took the host's ticket; behind a server's own
+        # words it is only noise
+        r"^unable to (?:contact|determine location of) (?:an )?IPA LDAP server",
+        _says(
+            "no IPA server took the request; see ipactl status there, whether this host reaches its port 443, "
+            "and chronyc tracking on both for clocks that differ"
+        ),
+    ),
+    (
         r"preauthentication failed|error obtaining initial credentials|keytab|key table|not found in kerberos database",
         _says(
             "the host's keytab does not work; compare klist -k /etc/krb5.keytab with kvno host/$(hostname -f), "
             "renew it with ipa-getkeytab"
         ),
-    ),
-    (
-        r"cannot (?:find|contact) (?:any )?KDC",
-        _says("no KDC answers; check the realm in /etc/krb5.conf and port 88 of the IPA servers"),
     ),
 )
 
