@@ -102,9 +102,11 @@ def test_a_dynamic_update_reaches_the_directory(freeipa: FreeIPA) -> None:
     assert served(allowed[:-1]) == ["mine"]
     soon(lambda: "mine" in freeipa.ipa("dnsrecord-find", ZONE))
     entry = freeipa.api("dnsrecord_show", f"{ZONE}.", "_acme-challenge.u", all=True)["result"]
-    assert (entry["txtrecord"], entry["dnsttl"]) == (["mine"], ["30"])
-    assert nsupdate(f"update delete {allowed} TXT mine") == 0
-    soon(lambda: "mine" not in freeipa.ipa("dnsrecord-find", ZONE))
+    assert (entry["txtrecord"], entry["dnsttl"]) == (['"mine"'], ["30"])  # as named shows it
+    freeipa.api("dnsrecord_add", f"{ZONE}.", "_acme-challenge.u", txtrecord=["theirs"])
+    soon(lambda: served(allowed[:-1]) == ["mine", "theirs"])
+    assert nsupdate(f"update delete {allowed} TXT") == 0
+    soon(lambda: "_acme-challenge.u" not in freeipa.ipa("dnsrecord-find", ZONE))
 
 
 def nsupdate(line: str) -> int:

@@ -20,6 +20,7 @@ _INSIDE = _HERE / "inside"
 SCRIPTS = "usr/lib/freeipa-lab"  # where the scripts of ``inside`` are on the server
 _SUITE = "bookworm"
 _PACKAGES = _INSIDE / "packages.txt"
+_DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 class BuildError(Exception):
@@ -35,7 +36,7 @@ def enter(
     """
     new = ["--mount", "--pid", "--uts", "--ipc", *(["--net"] if own_network else [])]
     return [
-        *([] if detached else ["setpriv", "--pdeathsig", "KILL", "--"]),
+        *([] if detached else _DIES_WITH_US),
         *("unshare", *new, "--fork", "--kill-child", "--", str(_HERE / "enter")),
         *(layer.folders, upper, names.SERVER, f"{names.ADDRESS}/{names.PREFIX}", *argv),
     ]
@@ -50,7 +51,8 @@ def _system(folder: Path) -> None:
     archives = [f"deb {debian} {_SUITE} main", f"deb {debian} {_SUITE}-updates main"]
     archives += [f"deb {security} {_SUITE}-security main"]
     made = folder / "system"  # mmdebstrap wants to make its folder's owner and mode by itself
-    argv = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(filter(None, lines))}"]
+    argv = [*_DIES_WITH_US, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
+    argv += ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(filter(None, lines))}"]
     _run([*argv, *options, _SUITE, str(made), *archives])
     for path in made.iterdir():
         path.rename(folder / path.name)

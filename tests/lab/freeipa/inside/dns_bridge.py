@@ -221,31 +221,42 @@ def write_back(
     connection: ldap.ldapobject.LDAPObject, zone: str, gone: frozenset[Record], new: frozenset[Record]
 ) -> None:
     """Write to the directory what others have changed in named; an entry without a record is removed."""
-    for record, action in [*((one, ldap.MOD_DELETE) for one in gone), *((one, ldap.MOD_ADD) for one in new)]:
+    for name in {record.name for record in gone | new}:
         dn = f"idnsname={zone},{BASE}"
-        if record.name != "@":
-            dn = f"idnsname={ldap.dn.escape_dn_chars(record.name)},{dn}"
-        attribute = f"{record.kind.lower()}Record"
-        try:
-            connection.modify_s(dn, [(action, attribute, record.text.encode())])
-        except ldap.NO_SUCH_OBJECT:
-            if action == ldap.MOD_ADD:
-                classes = ("objectClass", [b"top", b"idnsRecord"])
-                values = [(attribute, [record.text.encode()]), ("dNSTTL", [str(record.ttl).encode()])]
-                connection.add_s(dn, [classes, ("idnsName", [record.name.encode()]), *values])
-        except (ldap.TYPE_OR_VALUE_EXISTS, ldap.NO_SUCH_ATTRIBUTE):
-            pass  # it is so already
-        if action == ldap.MOD_DELETE and record.name != "@":
-            _remove_if_empty(connection, dn)
+        if name != "@":
+            dn = f"idnsname={ldap.dn.escape_dn_chars(name)},{dn}"
+        _write_name(connection, dn, [one for one in gone if one.name == name], [one for one in new if one.name == name])
 
 
-def _remove_if_empty(connection: ldap.ldapobject.LDAPObject, dn: str) -> None:
+def _write_name(connection: ldap.ldapobject.LDAPObject, dn: str, gone: list[Record], new: list[Record]) -> None:
     try:
         [(_, entry)] = connection.search_s(dn, ldap.SCOPE_BASE)
     except ldap.NO_SUCH_OBJECT:
-        return
-    if not any(key.lower().endswith("record") for key in entry):
-        connection.delete_s(dn)
+        if not new:
+            return
+        entry = {}
+        ttl = ("dNSTTL", [str(new[0].ttl).encode()])
+        connection.add_s(dn, [("objectClass", [b"top", b"idnsRecord"]), ("idnsName", [new[0].name.encode()]), ttl])
+    there = {key.lower(): values for key, values in entry.items()}
+    changes = [(ldap.MOD_ADD, f"{one.kind}Record", one.text.encode()) for one in new if not _stored(there, one)]
+    changes += [(ldap.MOD_DELETE, f"{one.kind}Record", value) for one in gone for value in _stored(there, one)]
+    if changes:
+        connection.modify_s(dn, changes)
+    if gone and not new and _below_a_zone(dn):
+        [(_, entry)] = connection.search_s(dn, ldap.SCOPE_BASE)
+        if not any(key.lower().endswith("record") for key in entry):
+            connection.delete_s(dn)
+
+
+def _below_a_zone(dn: str) -> bool:
+    """Tell whether an entry is that of a name in a zone, and not that of the zone."""
+    return sum(part.lower().startswith("idnsname=") for part in ldap.dn.explode_dn(dn)) > 1
+
+
+def _stored(entry: dict[str, list[bytes]], record: Record) -> list[bytes]:
+    """Return a record's value as the directory has it, which may be written in another way."""
+    values = entry.get(f"{record.kind.lower()}record", [])
+    return [value for value in values if _canonical(record.kind, value.decode()) == record.text]
 
 
 class Bridge:
