@@ -41,7 +41,7 @@ CA_FILE = "/etc/ipa/ca.crt"
 def served(name: str, kind: str = "TXT") -> list[str]:
     """Return the values that the lab's name server has for a name, without anybody between."""
     resolver = dns.resolver.Resolver(configure=False)
-    resolver.nameservers = [names.ADDRESS]
+    resolver.nameservers = [names.SERVER.address]
     try:
         return sorted(value.to_text().strip('"') for value in resolver.resolve(f"{name}.", kind))
     except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer, dns.resolver.NoNameservers):  # the last: not its zone
@@ -59,7 +59,7 @@ def soon(what: Callable[[], object], seconds: float = 5.0) -> float:
 
 def login(user: str = "admin", password: str = names.ADMIN_PASSWORD) -> Client:
     """Return python-freeipa's client, logged in with a password."""
-    client = Client(names.SERVER, verify_ssl=CA_FILE)
+    client = Client(names.SERVER.host, verify_ssl=CA_FILE)
     client.login(user, password)
     return client
 
@@ -87,14 +87,14 @@ def test_a_new_zone_is_served_and_a_deleted_one_is_not(freeipa: FreeIPA) -> None
     freeipa.api("dnszone_add", "acme.test.", idnssoarname="hostmaster.acme.test.")
     freeipa.api("dnsrecord_add", "acme.test.", "w", txtrecord=["there"])
     soon(lambda: served("w.acme.test") == ["there"])
-    assert served(names.SERVER, "A") == [names.ADDRESS]
+    assert served(names.SERVER.host, "A") == [names.SERVER.address]
     freeipa.api("dnszone_del", "acme.test.")
     soon(lambda: served("w.acme.test") == [])
 
 
 def test_a_dynamic_update_reaches_the_directory(freeipa: FreeIPA) -> None:
     """GSS-TSIG: what the zone's update policy grants a host reaches BIND and FreeIPA, what it does not is refused."""
-    policy = f"grant host\\047{names.CLIENT}@{names.REALM} name _acme-challenge.u.{ZONE}. TXT;"
+    policy = f"grant host\\047{names.CLIENT.host}@{names.REALM} name _acme-challenge.u.{ZONE}. TXT;"
     freeipa.api("dnszone_mod", f"{ZONE}.", idnsallowdynupdate=True, idnsupdatepolicy=policy)
     allowed, refused = (f"_acme-challenge.{label}.{ZONE}." for label in ("u", "v"))
     soon(lambda: nsupdate(f"update add {allowed} 30 TXT mine") == 0)
@@ -113,7 +113,7 @@ def nsupdate(line: str) -> int:
     """Send an update with this host's keytab, and return nsupdate's exit status."""
     ticket = {**os.environ, "KRB5_CLIENT_KTNAME": str(KEYTAB), "KRB5CCNAME": "/run/nsupdate.ticket"}
     subprocess.run(["kinit", "-k"], env=ticket, check=True, stdin=subprocess.DEVNULL)
-    text = f"server {names.ADDRESS}\nzone {ZONE}.\n{line}\nsend\n"
+    text = f"server {names.SERVER.address}\nzone {ZONE}.\n{line}\nsend\n"
     return subprocess.run(["nsupdate", "-g"], input=text, env=ticket, text=True, check=False).returncode
 
 
@@ -163,7 +163,7 @@ def test_access_control_is_the_directorys(freeipa: FreeIPA) -> None:
     """A user without rights cannot write a record (2100, or a zone that does not exist for it), and the admin can."""
     freeipa.api("user_add", "nobody", givenname="No", sn="Body", userpassword="First-1-secret")
     password = "Second-2-secret"
-    Client(names.SERVER, verify_ssl=CA_FILE).change_password("nobody", password, "First-1-secret")
+    Client(names.SERVER.host, verify_ssl=CA_FILE).change_password("nobody", password, "First-1-secret")
     with pytest.raises((exceptions.Denied, exceptions.NotFound)):
         login("nobody", password)._request("dnsrecord_add", [f"{ZONE}.", "x"], {"txtrecord": ["v"]})
 
@@ -230,7 +230,7 @@ def test_it_listens_on_loopback_alone(freeipa: FreeIPA) -> None:
     assert loopback["ifname"] == "lo"
     sockets = freeipa.run("ss", "-Hltun").stdout.splitlines()
     listening = {line.split()[4].rpartition(":")[0] for line in sockets}
-    assert listening == {names.ADDRESS}
+    assert listening == {names.SERVER.address}
     ports = {int(line.split()[4].rpartition(":")[2]) for line in sockets}
     assert {53, 88, 389, 443, 464, 636} <= ports
 
@@ -241,8 +241,8 @@ def test_it_listens_on_loopback_alone(freeipa: FreeIPA) -> None:
 def test_each_daemon_can_be_down(freeipa: FreeIPA, daemon: str, port: int) -> None:
     """A daemon that is taken away refuses connections, and answers afterwards."""
     with freeipa.without(daemon), pytest.raises(ConnectionRefusedError):
-        socket.create_connection((names.ADDRESS, port), 5)
-    socket.create_connection((names.ADDRESS, port), 5).close()
+        socket.create_connection((names.SERVER.address, port), 5)
+    socket.create_connection((names.SERVER.address, port), 5).close()
     assert "IPA server version" in freeipa.ipa("ping")
 
 
@@ -260,7 +260,7 @@ def test_a_session_can_expire(freeipa: FreeIPA) -> None:
 def test_an_account_can_be_disabled(fresh_freeipa: FreeIPA) -> None:
     """A disabled user cannot log in any more."""
     fresh_freeipa.api("user_add", "locked", givenname="Lo", sn="Cked", userpassword="First-1-secret")
-    Client(names.SERVER, verify_ssl=CA_FILE).change_password("locked", "Second-2-secret", "First-1-secret")
+    Client(names.SERVER.host, verify_ssl=CA_FILE).change_password("locked", "Second-2-secret", "First-1-secret")
     login("locked", "Second-2-secret")
     fresh_freeipa.lock("locked")
     with pytest.raises(exceptions.Unauthorized):
@@ -291,7 +291,7 @@ def test_by_hand(freeipa: FreeIPA) -> None:
     assert up.returncode == 0, up.stderr
     try:
         assert lab("up").returncode == 1
-        assert lab("exec", "hostname").stdout == f"{names.SERVER}\n"
+        assert lab("exec", "hostname").stdout == f"{names.SERVER.host}\n"
         shown = lab("network", "ip", "-o", "-4", "address").stdout
         assert [line.split()[1] for line in shown.splitlines()] == ["lo", "lo"]
         freeipa.api("host_add", "beside.ipa.test", force=True)
@@ -346,4 +346,4 @@ def test_a_second_build_has_nothing_to_do(freeipa: FreeIPA) -> None:
     began = time.monotonic()
     assert lab("build").returncode == 0
     assert time.monotonic() - began < 5
-    assert build.SERVER.built
+    assert build.PAIR.built

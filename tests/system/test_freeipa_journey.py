@@ -143,7 +143,7 @@ class Journey:
 
     def do_as_admin(self, hint: str) -> None:
         """Type the ``ipa`` commands of a hint as FreeIPA's administrator, elsewhere: the host's name is filled in."""
-        text = hint.replace("$(hostname -f)", names.CLIENT)
+        text = hint.replace("$(hostname -f)", names.CLIENT.host)
         commands = re.findall(r"ipa [a-z]+-[a-z-]+(?: (?:'[^']*'|[^;:,\s]+))*", text)
         assert commands, f"no command to type in: {hint}"
         for command in commands:
@@ -246,7 +246,7 @@ def test_a_host_without_the_service(journey: Journey) -> None:
     error, hint = journey.refused()
     assert journey.portal.name in error
     for command in hint.partition("as an admin: ")[2].partition("; then:")[0].split("; "):
-        words = shlex.split(command.replace("$(hostname -f)", names.CLIENT))
+        words = shlex.split(command.replace("$(hostname -f)", names.CLIENT.host))
         journey.freeipa.run("env", "KRB5CCNAME=/tmp/lab-admin", *words, check=words[1] != "host-add")
     journey.arrives()
 
@@ -318,7 +318,7 @@ def test_a_keytab_that_is_not_valid_any_more(journey: Journey) -> None:
     """Somebody has made new keys for the host: the hint names the keytab and how to look at it and renew it."""
     journey.freeipa.add_service(journey.portal.principal)
     fresh = Path("/run/fresh.keytab")
-    journey.freeipa.write_keytab(f"host/{names.CLIENT}", fresh)
+    journey.freeipa.write_keytab(f"host/{names.CLIENT.host}", fresh)
     error, hint = journey.refused()
     assert "keytab" in hint, f"{error}\n{hint}"
     KEYTAB.write_bytes(fresh.read_bytes())

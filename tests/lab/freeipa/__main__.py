@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Optional
 
-from tests.lab.freeipa import build, layers, names, server, sources
+from tests.lab.freeipa import build, layers, names, server, system
 
 _UP = layers.CACHE / "up.json"
 
@@ -43,7 +43,7 @@ def main(words: list[str]) -> int:
         if action == "network" and more:
             command = ["nsenter", "--target", str(_running()), "--net", "--", *more]
             return subprocess.run(command, check=False).returncode
-    except (build.BuildError, sources.SourceError, server.ServerError) as error:
+    except system.LabError as error:
         print(f"freeipa: error: {error}", file=sys.stderr)
         return 1
     print(__doc__, file=sys.stdout if action in ("help", "-h", "--help") else sys.stderr)
@@ -56,7 +56,7 @@ def _build() -> None:
 
 def _up() -> None:
     if _recorded():
-        raise server.ServerError("it is up already: python -m tests.lab.freeipa reset, or down")
+        raise system.LabError("it is up already: python -m tests.lab.freeipa reset, or down")
     build.build()
     began = time.monotonic()
     lab = server.FreeIPA(own_network=True, detached=True)
@@ -69,7 +69,7 @@ def _down() -> None:
     recorded = _recorded()
     if recorded:
         os.kill(recorded["holder"], signal.SIGKILL)
-        server.gone(recorded["pid"])
+        system.gone(recorded["pid"])
     _UP.unlink(missing_ok=True)
 
 
@@ -79,14 +79,14 @@ def _reset() -> None:
 
 
 def _inside(*argv: str) -> int:
-    command = [*server.enter_command(_running(), network=True), *argv]
-    return subprocess.run(command, env=names.ENVIRONMENT, check=False).returncode
+    command = [*system.enter_command(_running(), network=True), *argv]
+    return subprocess.run(command, env=names.SERVER.environment, check=False).returncode
 
 
 def _running() -> int:
     recorded = _recorded()
     if not recorded:
-        raise server.ServerError("it is not up: python -m tests.lab.freeipa up")
+        raise system.LabError("it is not up: python -m tests.lab.freeipa up")
     return recorded["pid"]
 
 

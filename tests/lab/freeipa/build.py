@@ -1,59 +1,35 @@
-"""How the server comes to be: Debian's packages, FreeIPA compiled over them, and a realm installed over that."""
+"""How the servers come to be: Debian's packages, FreeIPA compiled over them, a realm, a second server that joins it."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tests.lab.freeipa import names, sources
-from tests.lab.freeipa.layers import CACHE, Layer, remove
+from tests.lab.freeipa import layers, names, sources
+from tests.lab.freeipa.layers import Layer, remove
+from tests.lab.freeipa.system import DIES_WITH_US, LabError, System, run
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-_HERE = Path(__file__).parent
-_INSIDE = _HERE / "inside"
-SCRIPTS = "usr/lib/freeipa-lab"  # where the scripts of ``inside`` are on the server
+_INSIDE = Path(__file__).with_name("inside")
+SCRIPTS = "/usr/lib/freeipa-lab"  # where the scripts of ``inside`` are on a server
 _SUITE = "bookworm"
 _PACKAGES = _INSIDE / "packages.txt"
-_DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
-
-
-class BuildError(Exception):
-    """A step of the build failed; the message ends with what it printed."""
-
-
-def enter(
-    layer: Layer, argv: Sequence[str], *, upper: str = "", own_network: bool = True, detached: bool = False
-) -> list[str]:
-    """Return the command that runs another as process 1 of a system laid out from a layer (see the script).
-
-    It ends with the process that starts it, unless ``detached``.
-    """
-    new = ["--mount", "--pid", "--uts", "--ipc", *(["--net"] if own_network else [])]
-    return [
-        *([] if detached else _DIES_WITH_US),
-        *("unshare", *new, "--fork", "--kill-child", "--", str(_HERE / "enter")),
-        *(layer.folders, upper, names.SERVER, f"{names.ADDRESS}/{names.PREFIX}", *argv),
-    ]
+_INSTALL_SECONDS = 1200.0
 
 
 def _system(folder: Path) -> None:
-    """Lay Debian out, with the packages that the server needs and those that it is compiled with."""
+    """Lay Debian out, with the packages that a server needs and those that it is compiled with."""
     lines = (line.partition("#")[0].strip() for line in _PACKAGES.read_text().splitlines())
     debian, security = sources.mirror("debian"), sources.mirror("debian-security")
     options = ['--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Languages "none"']
     options += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "locale", "man")]
     archives = [f"deb {debian} {_SUITE} main", f"deb {debian} {_SUITE}-updates main"]
     archives += [f"deb {security} {_SUITE}-security main"]
-    made = folder / "system"  # mmdebstrap wants to make its folder's owner and mode by itself
-    argv = [*_DIES_WITH_US, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
+    made = folder / "system"  # mmdebstrap wants to make its folder by itself
+    argv = [*DIES_WITH_US, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
     argv += ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(filter(None, lines))}"]
-    _run([*argv, *options, _SUITE, str(made), *archives])
+    run([*argv, *options, _SUITE, str(made), *archives])
     for path in made.iterdir():
         path.rename(folder / path.name)
     made.rmdir()
@@ -67,61 +43,102 @@ def _freeipa(folder: Path) -> None:
     sources.wheels(build / "wheels")
     for script in ("compile", "prepare", "systemctl"):
         shutil.copy(_INSIDE / script, build)
-    for script in ("compile", "prepare"):
-        _run(enter(SYSTEM, ["/bin/bash", f"/build/{script}"], upper=str(folder)), names.ENVIRONMENT)
+    with System(names.SERVER, SYSTEM.folders, upper=folder, network=32) as made:
+        for script in ("compile", "prepare"):
+            made.run(f"/build/{script}", seconds=_INSTALL_SECONDS)
     remove(build)
 
 
 def _realm(folder: Path) -> None:
-    """Install the server, its DNS and its certificate authority."""
-    for path, text in (("etc/hosts", _hosts()), ("etc/hostname", f"{names.SERVER}\n"), ("etc/resolv.conf", _RESOLV)):
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(text)
-    sources.copy_in(folder / SCRIPTS)
-    command = ["tini", "-s", "-w", "--", "/bin/bash", f"/{SCRIPTS}/install"]
-    _run(enter(FREEIPA, command, upper=str(folder)), names.ENVIRONMENT)
+    """Install the first server, with its DNS and its certificate authority."""
+    _names(folder, names.SERVER)
+    with System(names.SERVER, FREEIPA.folders, upper=folder, network=names.PREFIX) as made:
+        made.run(f"{SCRIPTS}/install", "server", seconds=_INSTALL_SECONDS)
+
+
+def _pair(folder: Path) -> None:
+    """Install the second server as the first one's replica; both have changed then, each in a folder of its own."""
+    there, here = folder / names.SERVER.host, folder / names.REPLICA.host
+    for made in (there, here):
+        made.mkdir()
+    _names(here, names.REPLICA)
+    with (
+        System(names.SERVER, SERVER.folders, upper=there, network=32) as server,
+        System(names.REPLICA, FREEIPA.folders, upper=here, network=32) as replica,
+    ):
+        sources.copy_in(server.path(SCRIPTS))
+        _join(server, replica)
+        server.run(f"{SCRIPTS}/services", "start", "all", "custodia")
+        server.run(f"{SCRIPTS}/second", "expect", names.REPLICA.host, names.REPLICA.address)
+        pki = "/var/lib/lab/pki"
+        replica.path(pki).mkdir(parents=True, mode=0o700)
+        for name in ("ca.crt", "ca.key", f"{names.REPLICA.host}.pem"):
+            shutil.copy(server.path(f"{pki}/{name}"), replica.path(pki))
+        replica.run(f"{SCRIPTS}/install", "replica", seconds=_INSTALL_SECONDS)
+        server.run(f"{SCRIPTS}/second", "installed")
+        server.run(f"{SCRIPTS}/services", "stop", "custodia", "web", "gssproxy", "kadmin", "kdc", "dns", "directory")
+    for made in (there, here):
+        remove(made.with_name(f"{made.name}.work"))
+
+
+def _join(server: System, replica: System) -> None:
+    """Join the networks of two systems: what a loopback device has as /24 is all its own, so a bridge has it."""
+    bridge = ("ip", "link", "add", "br0", "type", "bridge"), ("ip", "link", "set", "br0", "up")
+    cable = ("ip", "link", "add", "cable", "type", "veth", "peer", "name", "eth0", "netns", str(replica.pid))
+    plugged = ("ip", "link", "set", "cable", "master", "br0", "up")
+    for system, device, before in ((server, "br0", (*bridge, cable, plugged)), (replica, "eth0", ())):
+        address = system.node.address
+        alone = ("ip", "address", "delete", f"{address}/32", "dev", "lo")
+        given = ("ip", "address", "add", f"{address}/{names.PREFIX}", "dev", device)
+        for argv in (*before, alone, given, ("ip", "link", "set", device, "up")):
+            run(["nsenter", "--target", str(system.pid), "--net", "--", *argv])
+
+
+def _names(folder: Path, node: names.Node) -> None:
+    """Write who a server is and whom it knows, and the lab's scripts."""
+    texts = {"hosts": _hosts(), "hostname": f"{node.host}\n", "resolv.conf": _resolver()}
+    (folder / "etc").mkdir()
+    for name, text in texts.items():
+        (folder / "etc" / name).write_text(text)
+    sources.copy_in(folder / SCRIPTS[1:])
 
 
 def _hosts() -> str:
     return "".join(f"{line}\n" for line in ("127.0.0.1 localhost", *names.HOSTS))
 
 
-def _run(argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
-    """Run a step, in the given environment alone; its output is shown only when it fails."""
-    log = CACHE / "build.log"
-    with log.open("wb") as output:
-        done = subprocess.run(
-            argv, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False
-        )
-    if done.returncode:
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-40:])
-        raise BuildError(f"exit status {done.returncode} of {' '.join(argv)}\n{tail}\nall of it: {log}")
+def _resolver() -> str:
+    return f"search {names.DOMAIN}\nnameserver {names.SERVER.address}\n"
 
 
-def build() -> Layer:
-    """Make what is missing, with a line for each step on standard error; return the finished server.
+def build() -> None:
+    """Make what is missing, with a line for each step on standard error.
 
     Raises:
-        BuildError, SourceError: it cannot be made here.
+        LabError: it cannot be made here.
     """
     if os.getuid():
-        raise BuildError("this needs root")
+        raise LabError("this needs root")
     lacks = [name for name in ("mmdebstrap", "unshare", "setpriv", "tar") if not shutil.which(name)]
     if lacks:
-        raise BuildError(f"not here: {', '.join(lacks)}")
-    if not SERVER.built:
-        print(f"building the FreeIPA lab in {CACHE}, once, for about four minutes", file=sys.stderr)
-    SERVER.build(lambda text: print(f"  {text}", file=sys.stderr, flush=True))
-    return SERVER
+        raise LabError(f"not here: {', '.join(lacks)}")
+    if not PAIR.built:
+        print(f"building the FreeIPA lab in {layers.CACHE}, once, for some minutes", file=sys.stderr)
+    PAIR.build(lambda text: print(f"  {text}", file=sys.stderr, flush=True))
 
 
-_RESOLV = f"search {names.DOMAIN}\nnameserver {names.ADDRESS}\n"
-_STEPS = ("compile", "prepare", "systemctl", "wheels.txt")
+def folders(node: names.Node, *, pair: bool) -> str:
+    """Return the layers of a server: the first one alone, or one of the two that know each other."""
+    if not pair:
+        return SERVER.folders
+    below = SERVER if node == names.SERVER else FREEIPA
+    return f"{PAIR.path / node.host}:{below.folders}"
+
+
+_STEPS = [_INSIDE / name for name in ("compile", "prepare", "systemctl", "wheels.txt")]
+_INSTALL = [_INSIDE / name for name in ("install", "certificate", "complete.py")]
+_TOLD = (_hosts(), _resolver(), *sorted(names.SERVER.environment.values()))
 SYSTEM = Layer("system", (_PACKAGES, _SUITE), _system)
-FREEIPA = Layer("freeipa", (*(_INSIDE / name for name in _STEPS), sources.SHA256), _freeipa, SYSTEM)
-SERVER = Layer(
-    "server",
-    (_INSIDE / "install", _INSIDE / "complete.py", _hosts(), _RESOLV, *sorted(names.ENVIRONMENT.values())),
-    _realm,
-    FREEIPA,
-)
+FREEIPA = Layer("freeipa", (*_STEPS, sources.SHA256), _freeipa, SYSTEM)
+SERVER = Layer("server", (*_INSTALL, *_TOLD), _realm, FREEIPA)
+PAIR = Layer("pair", (_INSIDE / "second", *names.REPLICA), _pair, SERVER)

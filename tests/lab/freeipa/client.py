@@ -40,9 +40,9 @@ _DEFAULT_CONF = f"""[global]
 basedn = {names.SUFFIX}
 realm = {names.REALM}
 domain = {names.DOMAIN}
-server = {names.SERVER}
-host = {names.CLIENT}
-xmlrpc_uri = https://{names.SERVER}/ipa/xml
+server = {names.SERVER.host}
+host = {names.CLIENT.host}
+xmlrpc_uri = https://{names.SERVER.host}/ipa/xml
 enable_ra = True
 """
 
@@ -90,7 +90,7 @@ def write(server: FreeIPA) -> None:
     Path("/etc/krb5.conf").write_text(_KRB5)
     resolver = Path("/etc/resolv.conf")
     resolver.unlink(missing_ok=True)  # it may be a link to what is not there
-    resolver.write_text(f"search {names.DOMAIN}\nnameserver {names.ADDRESS}\n")
+    resolver.write_text(f"search {names.DOMAIN}\nnameserver {names.SERVER.address}\n")
     KEYTAB.unlink(missing_ok=True)
     KEYTAB.touch(mode=0o600)
     KEYTAB.write_bytes(server.path("/var/lib/lab/client.keytab").read_bytes())

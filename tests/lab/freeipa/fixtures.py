@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 def enrolled_machine(*hosts: str) -> pytest.MarkDecorator:
     """Return the mark for tests on the machine that is enrolled, with more lines for its ``/etc/hosts``."""
-    return machine_of_its_own(*names.HOSTS, *hosts, hostname=names.CLIENT)
+    return machine_of_its_own(*names.HOSTS, *hosts, hostname=names.CLIENT.host)
 
 
 @pytest.fixture(scope="module")
 def freeipa() -> Iterator[FreeIPA]:
     """Run a server, the same one for all tests of a file."""
-    if not build.SERVER.built and not os.environ.get("CI"):
+    if not build.PAIR.built and not os.environ.get("CI"):
         pytest.skip("not built: python -m tests.lab.freeipa build")
     with FreeIPA() as server:
         client.write(server)

@@ -6,9 +6,8 @@
         with server.without("kdc"):
             ...
 
-What it writes goes to memory: each start is the freshly installed state, and nothing is left when the process ends that
-started it, even if that is killed. It listens at ``names.ADDRESS`` alone, on the loopback device of the network that it
-is started in, or of one of its own.
+Each start is the freshly installed state. It listens at its node's address alone, on the loopback device of the network
+that it is started in, or of one of its own. ``Pair`` is two of them that know each other.
 """
 
 from __future__ import annotations
@@ -16,120 +15,76 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Optional, Union
 
 from tests.lab.freeipa import build, names, sources
+from tests.lab.freeipa.system import LabError, System
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from python_freeipa import Client
     from typing_extensions import Self
 
-_SCRIPTS = f"/{build.SCRIPTS}"
 _CA = "/var/lib/ipa/labca"
-_HOLD = "echo ready; exec tini -s -- sleep infinity >/dev/null 2>&1"
 _PLUGINS = "/usr/lib/python3/dist-packages/ipaserver/plugins"
-_STOP_SECONDS = 10.0
 
 
-class ServerError(Exception):
-    """The server, or a command on it, did not do what it should; the message ends with what was printed."""
-
-
-class FreeIPA:
+class FreeIPA(System):
     """One server.
 
     Args:
+        node: which one.
+        pair: it is one of two that know each other.
         own_network: give it a network of its own, in place of the caller's.
         detached: let it outlive this process.
-
-    Attributes:
-        pid: its process 1.
-        holder: the process to kill to end all of it.
     """
 
-    def __init__(self, *, own_network: bool = False, detached: bool = False) -> None:
-        self._own_network, self._detached = own_network, detached
-        self._process: Optional[subprocess.Popen[bytes]] = None
-        self.pid = self.holder = 0
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    def __init__(
+        self,
+        node: names.Node = names.SERVER,
+        *,
+        pair: bool = False,
+        own_network: bool = False,
+        detached: bool = False,
+    ) -> None:
+        network = names.PREFIX if own_network else None
+        super().__init__(node, build.folders(node, pair=pair), network=network, detached=detached)
 
     def start(self, said: Union[int, IO[bytes]] = subprocess.DEVNULL) -> None:
         """Start it as freshly installed, and return when all of it answers; ``said`` takes what goes wrong.
 
         Raises:
-            ServerError: not built, or it does not start.
+            LabError: not built, or it does not start.
         """
-        if not build.SERVER.built:
-            raise ServerError("not built yet; first: python -m tests.lab.freeipa build")
-        hold = ["/bin/sh", "-c", _HOLD]
-        command = build.enter(build.SERVER, hold, own_network=self._own_network, detached=self._detached)
-        self._process = subprocess.Popen(
-            command,
-            env=names.ENVIRONMENT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            cwd="/",
-            start_new_session=self._detached,
-        )
+        self.lay_out(said)
         try:
-            assert self._process.stdout is not None, command
-            with self._process.stdout as told:
-                ready = told.readline()
-            self.holder = self._process.pid
-            self.pid = _child(self.holder, ready)
-            sources.copy_in(self.path(_SCRIPTS))
-            shutil.copy(self.path(f"{_SCRIPTS}/lab_ca.py"), self.path(_PLUGINS))
             self.services("start", "all")
         except BaseException:
             self.stop()
             raise
 
+    def lay_out(self, said: Union[int, IO[bytes]] = subprocess.DEVNULL) -> None:
+        """Do the first half of ``start``, in the thread that is to live as long as the server."""
+        if not build.PAIR.built:
+            raise LabError("not built yet; first: python -m tests.lab.freeipa build")
+        super().start(said)
+        sources.copy_in(self.path(build.SCRIPTS))
+        shutil.copy(self.path(f"{build.SCRIPTS}/lab_ca.py"), self.path(_PLUGINS))
+
     def stop(self) -> None:
         """End it, and all that runs on it; may be called twice."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            if self.pid:
-                gone(self.pid)
-        self._process, self.pid, self.holder = None, 0, 0
+        super().stop()
         self.__dict__.pop("_client", None)
 
     def reset(self) -> None:
         """Make it again what it was when it was installed."""
         self.stop()
         self.start()
-
-    def command(self, *argv: str) -> list[str]:
-        """Return the command that runs another one on the server, as root."""
-        return [*enter_command(self.pid, network=self._own_network), *argv]
-
-    def run(self, *argv: str, text: Optional[str] = None, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command on the server, as root; ServerError with what it printed when it fails and ``check`` is set."""
-        done = subprocess.run(
-            self.command(*argv),
-            env=names.ENVIRONMENT,
-            input=text or "",
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        if check and done.returncode:
-            raise ServerError(f"{' '.join(argv)}: exit status {done.returncode}\n{done.stdout}")
-        return done
 
     def ipa(self, *words: str) -> str:
         """Run the command ``ipa`` on the server as its administrator, and return what it prints."""
@@ -146,20 +101,16 @@ class FreeIPA:
         assert not _refused(result.get("failed", {})), (method, args, options, result)
         return result
 
-    def add_service(self, principal: str, *, managed_by: Optional[str] = names.CLIENT) -> None:
+    def add_service(self, principal: str, *, managed_by: Optional[str] = names.CLIENT.host) -> None:
         """Add a service (``HTTP/gp.ipa.test``) with its host, and let another host manage it."""
         self.api("host_add", principal.partition("/")[2], force=True)
         self.api("service_add", principal, force=True)
         if managed_by:
             self.api("service_add_host", principal, host=[managed_by])
 
-    def path(self, name: str) -> Path:
-        """Return where an absolute path of the server is seen from here."""
-        return Path(f"/proc/{self.pid}/root{name}")
-
     def services(self, action: str, *which: str) -> None:
         """Start or stop daemons: directory, kdc, kadmin, gssproxy, web, dns, or all."""
-        self.run(f"{_SCRIPTS}/services", action, *which)
+        self.run(f"{build.SCRIPTS}/services", action, *which)
 
     @contextmanager
     def without(self, *which: str) -> Iterator[None]:
@@ -234,43 +185,60 @@ class FreeIPA:
     def _client(self) -> Client:
         from python_freeipa import Client
 
-        client = Client(names.SERVER, verify_ssl=str(self.path("/etc/ipa/ca.crt")))
+        client = Client(self.node.host, verify_ssl=str(self.path("/etc/ipa/ca.crt")))
         client._session.trust_env = False  # else a variable of the environment names other CAs
         client.login("admin", names.ADMIN_PASSWORD)
         return client
 
 
-def enter_command(pid: int, *, network: bool) -> list[str]:
-    """Return the command that runs others in a server's namespaces, given its process 1."""
-    spaces = ["--mount", "--pid", "--uts", "--ipc", *(["--net"] if network else [])]
-    return ["nsenter", "--target", str(pid), *spaces, "--root", "--wd", "--"]
-
-
-def gone(pid: int) -> None:
-    """Wait until process 1 of a server has ended, and with it all others; who waits for it may still have to learn."""
-    until = time.monotonic() + _STOP_SECONDS
-    while _state(pid) not in ("", "Z"):
-        if time.monotonic() > until:
-            raise ServerError(f"process {pid} does not end")
-        time.sleep(0.01)
-
-
-def _state(pid: int) -> str:
-    """Return the state of a process as proc(5) calls it, "" for one that is not there."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-
-
-def _child(pid: int, said: bytes) -> int:
-    """Return the one child of a process, which has said that it is ready."""
-    if said != b"ready\n":
-        raise ServerError("its system does not start: are namespaces and overlays allowed here?")
-    [child] = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return int(child)
-
-
 def _refused(failed: dict[str, Any]) -> bool:
     """Tell whether anything stands in the lists of what could not be added."""
     return any(_refused(value) if isinstance(value, dict) else bool(value) for value in failed.values())
+
+
+class Pair:
+    """Two servers of one realm, each the other's replica."""
+
+    def __init__(self) -> None:
+        self.server, self.replica = (FreeIPA(node, pair=True) for node in (names.SERVER, names.REPLICA))
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start both as freshly installed; LabError when one does not start."""
+        both = (self.server, self.replica)
+        try:
+            for server in both:
+                server.lay_out()
+            with ThreadPoolExecutor() as threads:
+                list(threads.map(lambda server: server.services("start", "all"), both))
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End both."""
+        for server in (self.server, self.replica):
+            server.stop()
+
+    def reset(self) -> None:
+        """Make both again what they were when they were installed."""
+        self.stop()
+        self.start()
+
+    @contextmanager
+    def apart(self, *senders: FreeIPA) -> Iterator[None]:
+        """Keep back meanwhile what these, or both, would send the other; then let them send at once."""
+        chosen = senders or (self.server, self.replica)
+        for server in chosen:
+            server.run(f"{build.SCRIPTS}/second", "waits")
+        try:
+            yield
+        finally:
+            for server in chosen:
+                server.run(f"{build.SCRIPTS}/second", "hears")

@@ -8,12 +8,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tests.lab.freeipa.layers import CACHE, remove
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from tests.lab.freeipa.system import LabError, run
 
 VERSION = "4.12.4"
 SHA256 = "367ddd1e8680b7af8c67480c1422678978229eae20b8d33c1e30a1ade9fd69d6"
@@ -22,15 +19,11 @@ GIVEN = "CERTHOOKS_FREEIPA_SOURCE"  # a path of the tarball, for the day when no
 WHEELS = Path(__file__).with_name("inside") / "wheels.txt"
 
 
-class SourceError(Exception):
-    """Something that the build needs cannot be had."""
-
-
 def tarball() -> Path:
     """Return FreeIPA's release tarball, from the environment's path, or by way of apt.
 
     Raises:
-        SourceError: it is not to be had, or not the right one.
+        LabError: it is not to be had, or not the right one.
     """
     given = os.environ.get(GIVEN)
     if given:
@@ -45,8 +38,8 @@ def tarball() -> Path:
         apt = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "-o", "Dir::Etc::sourceparts=/dev/null"]
         apt += ["-o", f"Dir::Etc::sourcelist={folder}/sources.list", "-o", f"Dir::State::lists={folder}/lists"]
         apt += ["-o", f"Dir::Cache={folder}/cache"]
-        run([*apt, "update"], folder)
-        run([*apt, "source", "--download-only", "--tar-only", "freeipa"], folder)
+        run([*apt, "update"], folder=folder)
+        run([*apt, "source", "--download-only", "--tar-only", "freeipa"], folder=folder)
         [found] = folder.glob(f"freeipa_{VERSION}.orig.tar.*")
         _checked(found).rename(kept)
         remove(folder)
@@ -56,7 +49,7 @@ def tarball() -> Path:
 def wheels(folder: Path) -> None:
     """Put the wheels of ``inside/wheels.txt`` into a folder."""
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps", "--require-hashes"]
-    run([*pip, "--dest", str(folder), "--requirement", str(WHEELS)], folder)
+    run([*pip, "--dest", str(folder), "--requirement", str(WHEELS)], folder=folder)
 
 
 def mirror(archive: str) -> str:
@@ -69,23 +62,14 @@ def mirror(archive: str) -> str:
     )
     found = sorted({uri for uri in told.stdout.split() if uri.rstrip("/").endswith(f"/{archive}")})
     if not found:
-        raise SourceError(f"apt knows no archive {archive!r} here: this wants Debian 12, and apt-get update run once")
+        raise LabError(f"apt knows no archive {archive!r} here: this wants Debian 12, and apt-get update run once")
     return found[0]
-
-
-def run(argv: Sequence[str], folder: Path) -> None:
-    """Run a command, and raise SourceError with what it printed when it fails."""
-    done = subprocess.run(
-        argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-    )
-    if done.returncode:
-        raise SourceError(f"{' '.join(argv)}: exit status {done.returncode}\n{done.stdout.decode(errors='replace')}")
 
 
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack a tarball without its top folder."""
     folder.mkdir(parents=True)
-    run(["tar", "--extract", "--file", str(archive.absolute()), "--strip-components=1"], folder)
+    run(["tar", "--extract", "--file", str(archive.absolute()), "--strip-components=1"], folder=folder)
 
 
 def copy_in(folder: Path) -> None:
@@ -95,7 +79,7 @@ def copy_in(folder: Path) -> None:
 
 def _checked(path: Path) -> Path:
     if not path.exists():
-        raise SourceError(f"{path} is not there")
+        raise LabError(f"{path} is not there")
     if hashlib.sha256(path.read_bytes()).hexdigest() != SHA256:
-        raise SourceError(f"{path} is not FreeIPA {VERSION}")
+        raise LabError(f"{path} is not FreeIPA {VERSION}")
     return path

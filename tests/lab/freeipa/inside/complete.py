@@ -1,12 +1,14 @@
-"""On the new server, as root: its DNS, its certificate authority and the tests' host, as FreeIPA's own code makes them.
+"""On a new server, as root: its DNS, its certificate authority and the tests' host, as FreeIPA's own code makes them.
 
-The installer does the first two only with packages that Debian lacks (bind9-dyndb-ldap, Dogtag).
+The installer does the first two only with packages that Debian lacks (bind9-dyndb-ldap, Dogtag). The argument says
+which server it is: ``server`` or ``replica``.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 import uuid
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from ipapython.dn import DN
 from ipaserver.install import bindinstance, cainstance, service
 
 REALM, DOMAIN = os.environ["LAB_REALM"], os.environ["LAB_DOMAIN"]
-SERVER, ADDRESS, CLIENT = os.environ["LAB_SERVER"], os.environ["LAB_ADDRESS"], os.environ["LAB_CLIENT"]
+HOST, ADDRESS, CLIENT = os.environ["LAB_HOST"], os.environ["LAB_ADDRESS"], os.environ["LAB_CLIENT"]
 CA = Path("/var/lib/ipa/labca")  # lab_ca.py
 
 
@@ -27,19 +29,19 @@ def dns() -> None:
     bind = bindinstance.BindInstance(sysrestore.FileStore(paths.SYSRESTORE), api=api)
     addresses = [ipautil.CheckedIPAddress(ADDRESS)]
     bind.setup(
-        SERVER, addresses, REALM, DOMAIN, (), "only", (), zonemgr=f"hostmaster.{DOMAIN}.", no_dnssec_validation=True
+        HOST, addresses, REALM, DOMAIN, (), "only", (), zonemgr=f"hostmaster.{DOMAIN}.", no_dnssec_validation=True
     )
-    steps = ["setup_zone", "add_self", "add_self_ns", "setup_principal", "setup_server_configuration"]
-    for step in ["setup_dns_container", *steps] if bind.first_instance else steps:
+    steps = ["add_self", "add_self_ns", "setup_principal", "setup_server_configuration"]
+    for step in ["setup_dns_container", "setup_zone", *steps] if bind.first_instance else steps:
         getattr(bind, f"_BindInstance__{step}")()
     bind.setup_autobind()
-    bind.ldap_configure("DNS", SERVER, None, bind.suffix)
-    service.enable_services(SERVER)
+    bind.ldap_configure("DNS", HOST, None, bind.suffix)
+    service.enable_services(HOST)
     api.Command.dns_update_system_records()
 
 
-def certificate_authority() -> None:
-    """Make the entries that ``cert_request`` asks for: profiles, the CA, the default CA ACL, the server's role."""
+def authority_key() -> None:
+    """Give lab_ca.py its key, and let the framework use it."""
     (CA / "certs").mkdir(parents=True)
     for name in ("ca.crt", "ca.key"):
         shutil.copy(f"/var/lib/lab/pki/{name}", CA)
@@ -50,6 +52,9 @@ def certificate_authority() -> None:
     text = settings.read_text().replace("enable_ra = False", "enable_ra = True")
     settings.write_text(text.replace("ra_plugin = None", "ra_plugin = lab"))
 
+
+def authority_entries() -> None:
+    """Make the entries that ``cert_request`` asks for: profiles, the CA, the default CA ACL, the server's role."""
     base, entry = api.env.basedn, cainstance.ensure_entry
     for profile, description, keep in dogtag.INCLUDED_PROFILES:
         entry(
@@ -90,5 +95,7 @@ api.bootstrap(context="installer", in_server=True, confdir=paths.ETC_IPA)
 api.finalize()
 api.Backend.ldap2.connect()
 dns()
-certificate_authority()
-people()
+authority_key()
+if sys.argv[1] == "server":
+    authority_entries()
+    people()

@@ -69,6 +69,11 @@ def _numbers(serial):
     return {"serial_number": str(serial), "serial_number_hex": f"0x{serial:X}"}
 
 
+def _milliseconds(utc):
+    """Return a time as Dogtag tells it."""
+    return str(int(utc.replace(tzinfo=dt.timezone.utc).timestamp() * 1000))
+
+
 @register()
 class ra(rabase.rabase, _Context):
     """Issues, keeps and revokes."""
@@ -86,6 +91,8 @@ class ra(rabase.rabase, _Context):
             "certificate": base64.b64encode(der).decode(),
             "subject": certificate.subject.rfc4514_string(),
             "issuer": certificate.issuer.rfc4514_string(),
+            "valid_not_before": _milliseconds(certificate.not_valid_before),
+            "valid_not_after": _milliseconds(certificate.not_valid_after),
             "reason": None,
         }
         _record(certificate.serial_number).write_text(json.dumps(kept))
@@ -114,8 +121,8 @@ class ra(rabase.rabase, _Context):
             kept = json.loads(path.read_text())
             status = "VALID" if kept["reason"] is None else "REVOKED"
             if options.get("status") in (None, status):
-                named = {"subject": kept["subject"], "issuer": kept["issuer"], "status": status}
-                found.append({**_numbers(int(path.stem, 16)), **named})
+                told = {key: kept[key] for key in ("subject", "issuer", "valid_not_before", "valid_not_after")}
+                found.append({**_numbers(int(path.stem, 16)), **told, "status": status})
         return found
 
     def updateCRL(self, wait="false"):
