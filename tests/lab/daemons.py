@@ -27,8 +27,9 @@ _FAMILY = ("unshare", "--pid", "--fork", "--kill-child", "--")  # whatever it st
 
 
 class Daemons:
-    """A folder ``/tmp/KIND-*`` and the processes that live in it; both end with this process, also if it is killed.
+    """A folder ``/tmp/KIND-*`` and the processes that live in it; they end with this process, also if it is killed.
 
+    The folder of a killed one is removed by the next. Strictly a daemon ends with the thread that started it.
     ``prefix`` stands before every command, to have it run elsewhere: ``("nsenter", "--net=/proc/PID/ns/net")``.
     """
 
@@ -38,7 +39,7 @@ class Daemons:
         self.prefix = tuple(prefix)
         self._hold = ExitStack()
         self._hold.enter_context(_held(self.folder))
-        self._running: list[subprocess.Popen[bytes]] = []
+        self._running: dict[subprocess.Popen[bytes], signal.Signals] = {}  # and how each is stopped
 
     def __enter__(self) -> Self:
         return self
@@ -78,7 +79,7 @@ class Daemons:
                 start_new_session=True,
                 cwd="/",
             )
-        self._running.append(daemon)
+        self._running[daemon] = signal.SIGKILL if family else signal.SIGTERM  # unshare ignores all but SIGKILL
         end = time.monotonic() + START_SECONDS
         while not ready():
             if daemon.poll() is not None or time.monotonic() > end:
@@ -112,6 +113,10 @@ class Daemons:
             raise RuntimeError(f"{shlex.join(command)}: exit status {done.returncode}\n{done.stdout}")
         return done.stdout
 
+    def listens(self, port: int) -> bool:
+        """Tell whether something listens on this TCP port."""
+        return bool(self.said(["ss", "-Hlnt", f"sport = :{port}"]).strip())
+
     def script(self, name: str, words: Sequence[str], env: Mapping[str, str] | None = None) -> str:
         """Write a program that runs ``words`` and its own arguments, for callers that take a single path."""
         path = self.folder / name
@@ -120,16 +125,16 @@ class Daemons:
         path.chmod(0o755)
         return str(path)
 
-    def end(self, daemon: subprocess.Popen[bytes], how: signal.Signals = signal.SIGTERM) -> None:
-        """Stop one daemon alone; its children live on."""
-        self._running.remove(daemon)
-        daemon.send_signal(how)
+    def end(self, daemon: subprocess.Popen[bytes], how: signal.Signals | None = None) -> None:
+        """Stop one daemon alone; its children live on, unless it is a family."""
+        usual = self._running.pop(daemon)
+        daemon.send_signal(how or usual)
         daemon.wait(10)
 
     def stop(self) -> None:
         """End the daemons and what they have started, and remove the folder; may be called twice."""
-        for daemon in reversed(self._running):
-            daemon.terminate()
+        for daemon, how in reversed(self._running.items()):
+            daemon.send_signal(how)
             with suppress(subprocess.TimeoutExpired):
                 daemon.wait(3)
             with suppress(ProcessLookupError):  # what they have started shares the daemon's process group
