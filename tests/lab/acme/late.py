@@ -26,7 +26,7 @@ def relay(here: socket.socket, seconds: float, there: tuple[str, int]) -> None:
         here.settimeout(min((when - now for when, _ in due.values()), default=None))
         try:
             message, sender = here.recvfrom(4096)
-        except TimeoutError:
+        except socket.timeout:  # TimeoutError from Python 3.10 on
             continue
         if not message[2] & _RESPONSE:
             here.sendto(message[:2] + bytes([message[2] | _RESPONSE]) + message[3:], sender)
