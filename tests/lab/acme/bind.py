@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 from tests.lab.acme import late
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
@@ -111,6 +112,7 @@ class NameServer:
         self.policy = (f"grant {KEY} zonesub ANY;", *policy)
         self.keytab = keytab
         self.env = env or {}
+        self.servers: list[subprocess.Popen[bytes]] = []
         self._folder = daemons.folder / f"bind-{self.port}"
         self.key_file = self._folder / "ns1" / "key"
 
@@ -120,12 +122,15 @@ class NameServer:
         return self.addresses[0]
 
     @property
-    def late_port(self) -> int:
+    def _late_port(self) -> int:
         """Where, on its address, a secondary that lags is told of changes."""
         return self.port + 1
 
     def start(self) -> None:
-        """Start all, and return when every server answers for every zone."""
+        """Start all, and return when every server answers for every zone.
+
+        ``daemons.end(dns.servers[1])`` takes a secondary away again.
+        """
         self._start_primary()
         for number, lag in enumerate(self.lags, start=2):
             self._start_secondary(number)
@@ -178,7 +183,8 @@ class NameServer:
         def ready() -> bool:
             return all(self._serves(name, self.addresses[number - 1]) for name in self.zones)
 
-        self.daemons.start(command, self._folder / f"ns{number}" / "log", ready, env=self.env)
+        log = self._folder / f"ns{number}" / "log"
+        self.servers.append(self.daemons.start(command, log, ready, env=self.env))
 
     def _made(self, number: int) -> Path:
         folder = self._folder / f"ns{number}"
@@ -188,12 +194,12 @@ class NameServer:
     def _start_relay(self, number: int, lag: float) -> None:
         address, log = self.addresses[number - 1], self._folder / f"ns{number}" / "late.log"
         to = [address, str(self.port)]
-        command = [sys.executable, "-I", late.__file__, address, str(self.late_port), str(lag), *to]
+        command = [sys.executable, "-I", late.__file__, address, str(self._late_port), str(lag), *to]
         self.daemons.start(command, log, lambda: "listening" in log.read_text())
 
     def _primary_zone(self, name: str, folder: Path) -> str:
         told = [
-            f"{address} port {self.port if lag == 0 else self.late_port};"
+            f"{address} port {self.port if lag == 0 else self._late_port};"
             for address, lag in zip(self.addresses[1:], self.lags)
             if lag < NEVER
         ]

@@ -67,7 +67,7 @@ class Kdc:
         return {**self.env, "KRB5_CLIENT_KTNAME": str(keytab), "KRB5CCNAME": "MEMORY:"}
 
     def start(self) -> None:
-        """Make the database and start the KDC."""
+        """Make the database and start the KDC; ``daemons.end(kdc.daemon)`` takes it away again."""
         self._folder.mkdir(mode=0o700)
         place = {"realm": self.realm, "address": self._address, "port": self._port, "folder": self._folder}
         for name, text in (("krb5.conf", _KRB5), ("kdc.conf", _KDC)):
@@ -82,9 +82,13 @@ class Kdc:
         """Make principals and return the path of a keytab with their keys, 0600."""
         path = self._folder / f"{principals[0].replace('/', '-')}.keytab"
         for principal in principals:
-            self._said("kadmin.local", "addprinc", "-randkey", principal)
-            self._said("kadmin.local", "ktadd", "-q", "-k", str(path), principal)
+            self.admin("addprinc", "-randkey", principal)
+            self.admin("ktadd", "-q", "-k", str(path), principal)
         return path
+
+    def admin(self, *words: str) -> str:
+        """Run kadmin.local with these words, and return what it said; a failure raises RuntimeError."""
+        return self._said("kadmin.local", *words)
 
     @property
     def _env(self) -> dict[str, str]:
