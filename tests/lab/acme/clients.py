@@ -72,11 +72,12 @@ class Client:
         return Result(done.returncode, done.stdout, time.monotonic() - start, fullchain)
 
     def script(self, hook: Sequence[str]) -> str:
+        """Return the path of a program that is the hook, for clients that take no words."""
         return self.daemons.script(str(self.folder / "hook"), hook)
 
 
 class Certbot(Client):
-    """certbot, of PyPI; it takes the name of the first name's folder below ``live``."""
+    """certbot, of PyPI; a certificate is called by its first name. Hooks find REQUESTS_CA_BUNDLE in the environment."""
 
     def run(
         self,
@@ -90,17 +91,9 @@ class Certbot(Client):
         """Ask for a certificate, by manual hooks, or by the plugin that ``options`` name (``--authenticator``)."""
         manual = ["--manual", "--manual-auth-hook", shlex.join([*hook, "auth"])]
         manual += ["--manual-cleanup-hook", shlex.join([*hook, "cleanup"])]
-        words = [
-            "certonly",
-            "--agree-tos",
-            "-m",
-            EMAIL,
-            "--no-eff-email",
-            "--preferred-challenges",
-            "dns",
-            "--force-renewal",
-        ]
-        words += [*(manual if hook else ()), "--cert-name", _plain(names[0]), *_each("-d", names), *options]
+        words = ["certonly", "--agree-tos", "-m", EMAIL, "--no-eff-email", "--force-renewal"]
+        words += ["--preferred-challenges", "dns", "--cert-name", _plain(names[0]), *_each("-d", names)]
+        words += [*(manual if hook else ()), *options]
         return self._certbot(words, _plain(names[0]), env, timeout)
 
     def renew(self, *options: str, env: Mapping[str, str] | None = None, timeout: float = _SECONDS) -> Result:
