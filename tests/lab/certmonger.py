@@ -9,13 +9,11 @@ import fcntl
 import json
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Callable, Optional
 
@@ -24,18 +22,16 @@ from jeepney.io.blocking import open_dbus_connection
 
 from tests.lab import ca_helper
 from tests.lab.ca_helper import HelperCa
+from tests.lab.daemons import START_SECONDS, Daemons, tail
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from typing_extensions import Self
 
 NAME = "org.fedorahosted.certmonger"
 SYSTEM_SOCKET = Path("/run/dbus/system_bus_socket")
 STATE = Path("/var/lib/certmonger")
-_SETTLED = 10.0  # seconds after which a folder that nobody holds is nobody's
-START_SECONDS = 20.0  # a start takes 0.05 s; the rest is for a loaded machine
-PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 _BUS_CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -72,17 +68,15 @@ class CertmongerLab:
     """
 
     def __init__(self, **policy: Any) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="certmonger-lab-", dir="/tmp"))
-        self._hold = ExitStack()
-        self._hold.enter_context(_held(self.folder))
+        self._daemons = Daemons("certmonger-lab")
+        self.folder = self._daemons.folder
         self.ca = HelperCa.create(self.folder / "ca", **policy)
         self.log = self.folder / "log"
-        self._daemons: list[subprocess.Popen[bytes]] = []
+        self._daemon: Optional[subprocess.Popen[bytes]] = None
         self._socket = self.folder / "bus"
 
     def start(self) -> None:
         """Start bus and daemon, and make the helper the CA "IPA"."""
-        _sweep()
         try:
             self._start_bus()
             self.start_daemon()
@@ -93,27 +87,17 @@ class CertmongerLab:
 
     def start_daemon(self) -> None:
         """Start certmonger alone (after ``stop_daemon``)."""
-        self._spawn(["certmonger", "-S", "-n", "-d", "3"])
-        self._wait_for(self._answers, "certmonger")
+        self._daemon = self._spawn(["certmonger", "-S", "-n", "-d", "3"], self._answers)
 
     def stop_daemon(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Stop certmonger and leave bus and state; its running hooks live on, as they do with SIGTERM."""
-        daemon = self._daemons.pop()
-        daemon.send_signal(how)
-        daemon.wait(10)
+        assert self._daemon, "it is not running"
+        self._daemons.end(self._daemon, how)
+        self._daemon = None
 
     def stop(self) -> None:
         """End the daemons and what they have started, and remove the folder; may be called twice."""
-        for daemon in reversed(self._daemons):
-            daemon.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                daemon.wait(3)
-            with suppress(ProcessLookupError):  # hooks and helpers share the daemon's process group
-                os.killpg(daemon.pid, signal.SIGKILL)
-            daemon.wait(3)
-        self._daemons.clear()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self._hold.close()
+        self._daemons.stop()
 
     def __enter__(self) -> Self:
         self.start()
@@ -121,6 +105,11 @@ class CertmongerLab:
 
     def __exit__(self, *_exc: object) -> None:
         self.stop()
+
+    @property
+    def pids(self) -> list[int]:
+        """The process numbers of bus and daemon."""
+        return self._daemons.pids
 
     @property
     def address(self) -> str:
@@ -212,13 +201,13 @@ class CertmongerLab:
 
     def log_tail(self, lines: int = 30) -> str:
         """Return the end of the daemons' log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        return tail(self.log, lines)
 
     def _start_bus(self) -> None:
         config = self.folder / "bus.conf"
         config.write_text(_BUS_CONFIG.format(socket=self._socket))
-        self._spawn(["dbus-daemon", f"--config-file={config}", "--nofork", "--nopidfile", "--nosyslog"])
-        self._wait_for(lambda: _connects(self._socket), "dbus-daemon")  # the socket is there before it listens
+        command = ["dbus-daemon", f"--config-file={config}", "--nofork", "--nopidfile", "--nosyslog"]
+        self._spawn(command, lambda: _connects(self._socket))  # the socket is there before it listens
 
     def _daemon_env(self) -> dict[str, str]:
         places = {"CONFIG_DIR": "etc", "REQUESTS_DIR": "requests", "CAS_DIR": "cas", "LOCAL_CA_DIR": "local"}
@@ -229,22 +218,9 @@ class CertmongerLab:
                 path.mkdir(exist_ok=True)
         return {name: str(path) for name, path in found.items()}
 
-    def _spawn(self, command: list[str]) -> None:
-        env = {"PATH": PATH, "DBUS_SYSTEM_BUS_ADDRESS": self.address, **self._daemon_env()}
-        dies_with_us = ["setpriv", "--pdeathsig", "KILL", "--", *command]
-        with self.log.open("ab") as log:
-            null = subprocess.DEVNULL
-            started = subprocess.Popen(
-                dies_with_us, env=env, stdin=null, stdout=log, stderr=log, start_new_session=True, cwd="/"
-            )
-        self._daemons.append(started)
-
-    def _wait_for(self, ready: Callable[[], object], what: str) -> None:
-        end = time.monotonic() + START_SECONDS
-        while not ready():
-            if self._daemons[-1].poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"{what} did not start:\n{self.log_tail()}")
-            time.sleep(0.005)
+    def _spawn(self, command: list[str], ready: Callable[[], object]) -> subprocess.Popen[bytes]:
+        env = {"DBUS_SYSTEM_BUS_ADDRESS": self.address, **self._daemon_env()}
+        return self._daemons.start(command, self.log, ready, env=env)
 
     def _answers(self) -> bool:
         bus = DBusAddress("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus")
@@ -305,8 +281,8 @@ class SystemBusCertmonger(CertmongerLab):
     def _start_bus(self) -> None:
         SYSTEM_SOCKET.parent.mkdir(exist_ok=True)
         SYSTEM_SOCKET.unlink(missing_ok=True)  # nobody listens there: start() has looked
-        self._spawn(["dbus-daemon", "--system", "--nofork", "--nopidfile", "--nosyslog"])
-        self._wait_for(lambda: _connects(SYSTEM_SOCKET), "dbus-daemon")
+        command = ["dbus-daemon", "--system", "--nofork", "--nopidfile", "--nosyslog"]
+        self._spawn(command, lambda: _connects(SYSTEM_SOCKET))
 
     def _daemon_env(self) -> dict[str, str]:
         return {}
@@ -339,27 +315,3 @@ def _connects(path: Path) -> bool:
 
     with socket.socket(socket.AF_UNIX) as probe:
         return probe.connect_ex(str(path)) == 0
-
-
-def _sweep() -> None:
-    """Remove the folders of labs whose process was killed: nobody holds them any more.
-
-    A process number would not tell: labs in process namespaces of their own share this folder.
-    """
-    for folder in Path("/tmp").glob("certmonger-lab-*"):
-        with suppress(OSError):
-            if time.time() - folder.stat().st_mtime < _SETTLED:
-                continue  # it may be about to be held
-            with _held(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold a folder alone; BlockingIOError when somebody else does."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(fd)

@@ -328,7 +328,7 @@ import sys, time
 from tests.lab.certmonger import CertmongerLab
 lab = CertmongerLab()
 lab.start()
-print(*(daemon.pid for daemon in lab._daemons), flush=True)
+print(*lab.pids, flush=True)
 time.sleep(60)
 """
 
