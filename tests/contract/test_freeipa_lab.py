@@ -156,7 +156,7 @@ def test_python_freeipa_with_a_keytab(freeipa: FreeIPA) -> None:
     env = {**os.environ, "KRB5_CLIENT_KTNAME": str(KEYTAB), "KRB5CCNAME": "MEMORY:"}
     done = subprocess.run([_FOREIGN, "-c", KEYTAB_STORY], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [names.CLIENT]
+    assert json.loads(done.stdout) == [names.CLIENT.host]
 
 
 def test_access_control_is_the_directorys(freeipa: FreeIPA) -> None:

@@ -43,7 +43,7 @@ def _freeipa(folder: Path) -> None:
     sources.wheels(build / "wheels")
     for script in ("compile", "prepare", "systemctl"):
         shutil.copy(_INSIDE / script, build)
-    with System(names.SERVER, SYSTEM.folders, upper=folder, network=32) as made:
+    with System(names.SERVER, SYSTEM.folders, upper=folder, prefix=32) as made:
         for script in ("compile", "prepare"):
             made.run(f"/build/{script}", seconds=_INSTALL_SECONDS)
     remove(build)
@@ -52,7 +52,7 @@ def _freeipa(folder: Path) -> None:
 def _realm(folder: Path) -> None:
     """Install the first server, with its DNS and its certificate authority."""
     _names(folder, names.SERVER)
-    with System(names.SERVER, FREEIPA.folders, upper=folder, network=names.PREFIX) as made:
+    with System(names.SERVER, FREEIPA.folders, upper=folder) as made:
         made.run(f"{SCRIPTS}/install", "server", seconds=_INSTALL_SECONDS)
 
 
@@ -63,8 +63,8 @@ def _pair(folder: Path) -> None:
         made.mkdir()
     _names(here, names.REPLICA)
     with (
-        System(names.SERVER, SERVER.folders, upper=there, network=32) as server,
-        System(names.REPLICA, FREEIPA.folders, upper=here, network=32) as replica,
+        System(names.SERVER, SERVER.folders, upper=there, prefix=32) as server,
+        System(names.REPLICA, FREEIPA.folders, upper=here, prefix=32) as replica,
     ):
         sources.copy_in(server.path(SCRIPTS))
         _join(server, replica)
@@ -76,7 +76,7 @@ def _pair(folder: Path) -> None:
             shutil.copy(server.path(f"{pki}/{name}"), replica.path(pki))
         replica.run(f"{SCRIPTS}/install", "replica", seconds=_INSTALL_SECONDS)
         server.run(f"{SCRIPTS}/second", "installed")
-        server.run(f"{SCRIPTS}/services", "stop", "custodia", "web", "gssproxy", "kadmin", "kdc", "dns", "directory")
+        server.run(f"{SCRIPTS}/services", "stop", "all", "custodia")
     for made in (there, here):
         remove(made.with_name(f"{made.name}.work"))
 

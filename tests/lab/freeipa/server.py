@@ -52,8 +52,7 @@ class FreeIPA(System):
         own_network: bool = False,
         detached: bool = False,
     ) -> None:
-        network = names.PREFIX if own_network else None
-        super().__init__(node, build.folders(node, pair=pair), network=network, detached=detached)
+        super().__init__(node, build.folders(node, pair=pair), own_network=own_network, detached=detached)
 
     def start(self, said: Union[int, IO[bytes]] = subprocess.DEVNULL) -> None:
         """Start it as freshly installed, and return when all of it answers; ``said`` takes what goes wrong.

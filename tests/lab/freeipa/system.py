@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Optional, Union
 
+from tests.lab.freeipa.names import PREFIX
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -35,8 +37,8 @@ class System:
         node: its name and address, and what its commands are told.
         folders: layers, the topmost first, joined by colons.
         upper: where what is written goes; to memory without it.
-        network: the prefix length of its address, if it gets a network of its own, with a loopback device that has
-            that address; without it the caller's network.
+        own_network: give it a network of its own, with a loopback device alone, in place of the caller's.
+        prefix: length of the network that the loopback device gets with its address, all of which is that device's.
         detached: let it outlive this process.
 
     Attributes:
@@ -50,11 +52,12 @@ class System:
         folders: str,
         *,
         upper: Optional[Path] = None,
-        network: Optional[int] = None,
+        own_network: bool = True,
+        prefix: int = PREFIX,
         detached: bool = False,
     ) -> None:
         self.node, self._folders, self._upper = node, folders, upper
-        self._network, self._detached = network, detached
+        self._own_network, self._prefix, self._detached = own_network, prefix, detached
         self._process: Optional[subprocess.Popen[bytes]] = None
         self.pid = self.holder = 0
 
@@ -71,8 +74,8 @@ class System:
         Raises:
             LabError: namespaces or overlays are not to be had.
         """
-        address = f"{self.node.address}/{self._network}" if self._network else ""
-        new = ["--mount", "--pid", "--uts", "--ipc", *(["--net"] if self._network else [])]
+        address = f"{self.node.address}/{self._prefix}"
+        new = ["--mount", "--pid", "--uts", "--ipc", *(["--net"] if self._own_network else [])]
         self._process = subprocess.Popen(
             [
                 *([] if self._detached else DIES_WITH_US),
@@ -110,7 +113,7 @@ class System:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command on it, as root; LabError with what it printed when it fails and ``check`` is set."""
         done = subprocess.run(
-            [*enter_command(self.pid, network=bool(self._network)), *argv],
+            [*enter_command(self.pid, network=self._own_network), *argv],
             env=self.node.environment,
             input=text,
             stdout=subprocess.PIPE,
