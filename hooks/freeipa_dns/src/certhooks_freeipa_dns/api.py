@@ -150,7 +150,7 @@ class Api:
                     hint="give the server's own name: FreeIPA refuses aliases and addresses",
                 ) from e
             raise errors.from_code(int(code), str(e), server, "the request") from e
-        except (requests.RequestException, ValueError, TypeError, KeyError, AttributeError) as e:
+        except (requests.RequestException, ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
             raise self._nonsense(e) from e
 
     def _who(self) -> str:

@@ -36,6 +36,7 @@ _TRIES = 2
 _MAX_ALIASES = 8
 _MAX_REFERRALS = 12
 _THREADS = 16
+_DNS = 53
 _GOOD = (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)
 
 
@@ -54,9 +55,8 @@ class Server(NamedTuple):
     address: Address
 
     def __str__(self) -> str:
-        host = f"[{self.address.host}]" if ":" in self.address.host else self.address.host
-        where = host if self.address.port == 53 else f"{host}:{self.address.port}"  # noqa: PLR2004  DNS
-        return where if self.name == self.address.host else f"{self.name} ({where})"
+        where = _where(self.address)
+        return where if self.name == where else f"{self.name} ({where})"
 
 
 class View:
@@ -185,12 +185,11 @@ class View:
             referred: tuple[Server, ...] = ()
             for server in servers:
                 answer = self.ask(server.address, name, dns.rdatatype.SOA)
-                if answer is None or answer.rcode() not in _GOOD:
+                if answer is None:
                     continue
                 if answer.flags & dns.flags.AA:
-                    alias = _alias(answer, name)
-                    zone = _zone(answer, name)
-                    if alias or zone:
+                    zone = _zone(answer, name) if answer.rcode() in _GOOD else None
+                    if zone or _alias(answer, name):  # where aliases end in a loop, BIND says SERVFAIL beside them
                         return answer, zone or ""
                     continue
                 below = [rrset for rrset in answer.authority if rrset.rdtype == dns.rdatatype.NS]
@@ -234,7 +233,9 @@ class View:
             raise UnreachableError(
                 f"cannot resolve the name server {given.host}: {reason}", hint="give its address instead"
             ) from e
-        return [Server(given.host, Address(str(ip), given.port)) for ip in dict.fromkeys(info[4][0] for info in found)]
+        return [
+            Server(_where(given), Address(str(ip), given.port)) for ip in dict.fromkeys(info[4][0] for info in found)
+        ]
 
     def _recursive(self, name: str, kind: dns.rdatatype.RdataType) -> dns.message.Message:
         """Return the answer of the first resolver that has one."""
@@ -263,6 +264,12 @@ class View:
             except (OSError, dns.exception.DNSException, ValueError):
                 return None
         return None
+
+
+def _where(server: Address) -> str:
+    """Return an address as people write it: the port only where it is not that of DNS."""
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    return host if server.port == _DNS else f"{host}:{server.port}"
 
 
 def _alias(answer: dns.message.Message, name: str) -> Optional[str]:
@@ -295,6 +302,6 @@ def _text(name: dns.name.Name) -> str:
 
 def _system_resolvers() -> list[Address]:
     try:
-        return [Address(str(server), 53) for server in dns.resolver.Resolver().nameservers]
+        return [Address(str(server), _DNS) for server in dns.resolver.Resolver().nameservers]
     except (dns.exception.DNSException, OSError) as e:
         raise UnreachableError(f"cannot read /etc/resolv.conf: {e}", hint="--resolver names the servers to ask") from e
