@@ -22,7 +22,6 @@ def commands(host: str, *, acme_zone: str, settings: Settings) -> str:
     Raises:
         UsageError: neither is given. BadNameError: a zone or host that is none.
     """
-    host = names.name(host or socket.getfqdn())
     if acme_zone:
         zone = names.name(acme_zone)
         return "\n".join(
@@ -84,7 +83,10 @@ def _role(zone: str, host: str, settings: Settings, *permissions: str) -> list[s
             "# Then, on the host that the hooks run on:",
             f"ipa-getkeytab -p {shlex.quote(service)} -k {shlex.quote(keytab)}",
         ]
-    return [*lines, f"ipa role-add-member {name} --hosts={service.partition('/')[2] or host}"]
+    return [
+        *lines,
+        f"ipa role-add-member {name} --hosts={names.name(service.partition('/')[2] or host or socket.getfqdn())}",
+    ]
 
 
 def _aliases(zone: str) -> list[str]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from certhooks_freeipa_dns.core import Challenge, Core
 
-_logger = logging.getLogger(__name__)  # certbot's own handlers show and keep what this project logs
+_logger = logging.getLogger(front.LOG)  # certbot's own handlers show and keep what this project logs
 
 
 class Authenticator(common.Plugin, interfaces.Authenticator):  # type: ignore[misc]  # untyped

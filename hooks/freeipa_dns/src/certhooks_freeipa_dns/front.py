@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from certhooks_freeipa_dns.settings import Settings
 
 TIMEOUT = 300.0  # seconds for one call; the wait for the name servers is a part of it
+LOG = "certhooks.dns"  # below the name that lib/log.py sends to syslog and the command's file
 _PACKAGES = ("python-freeipa", "dnspython", "gssapi")
 _SHELLS = {"sh", "bash", "dash", "ash", "busybox"}
 EXIT_CODES = """\
@@ -85,7 +86,7 @@ def core(args: argparse.Namespace, screen: cli.Screen, made: Settings, *, run: s
     def warn(text: str) -> None:
         import logging
 
-        logging.getLogger(__name__).warning("%s", text)
+        logging.getLogger(LOG).warning("%s", text)
         screen.warn(text)
 
     return build(made, args.state_dir, run=run, timeout=args.timeout, tell=lambda text: tell("", text), warn=warn)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 from certhooks.errors import ActivationError, DeadlineError, UsageError
@@ -13,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from certhooks.cli import Screen
+
+
+_STDERR = 2
 
 
 def run(command: str, files: Mapping[str, str], screen: Screen, timeout: float) -> int:
@@ -36,9 +38,9 @@ def run(command: str, files: Mapping[str, str], screen: Screen, timeout: float) 
         return 0
     screen.tell(files["domain"], f"running {argv[0]}")
     try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False, timeout=timeout)
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=_STDERR, check=False, timeout=timeout)
     except OSError as e:
-        raise UsageError(f"the install command {argv[0]} cannot be run: {e.strerror}") from None
+        raise UsageError(f"the install command {argv[0]} cannot be run: {e.strerror or e}") from None
     except subprocess.TimeoutExpired:
         raise DeadlineError(f"the install command {argv[0]} did not end within {timeout:g} s") from None
     if done.returncode:

@@ -39,7 +39,7 @@ _OK, _BAD, _UNKNOWN, _DENIED, _MISSING, _TOO_LONG, _BUSY, _FAULT = 200, 400, 401
 _PORT = 8553
 _UNIX = "unix:"
 
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger(front.LOG)
 
 
 def run(args: argparse.Namespace, screen: cli.Screen) -> int:
