@@ -72,11 +72,11 @@ class Scene:
 
     def configure(self, **dns: Any) -> None:
         """Write the configuration, with these settings too."""
-        more = "".join(f"{key} = {value}\n" for key, value in dns.items())
-        nameserver = "" if "nameserver" in dns else f"nameserver = {self.dns.where}\n"
+        dns = {"nameserver": self.dns.where, "resolver": self.dns.where, **dns}
+        lines = "".join(f"{key} = {value}\n" for key, value in dns.items())
         self.config.write_text(
             f"[ipa]\nserver = {self.ipa.where}\nuser = {USER}\npassword_file = {self.folder / 'password'}\n"
-            f"cafile = {self.ipa.cafile}\n[dns]\nresolver = {self.dns.where}\n{nameserver}{more}"
+            f"cafile = {self.ipa.cafile}\n[dns]\n{lines}"
         )
 
     @property

@@ -145,19 +145,19 @@ class IpaStub:
             self._dns.add(name, value, kind)
 
     def call(self, method: str, arguments: list[Any], options: dict[str, Any]) -> dict[str, Any]:
-        """Carry out one command; raise _Failed with FreeIPA's code."""
+        """Carry out one command; raise Failed with FreeIPA's code."""
         self.methods.append(method)
         if method in self.faults.codes:
-            raise _Failed(*self.faults.codes[method])
+            raise Failed(*self.faults.codes[method])
         if method == "batch":
             return {"count": len(arguments[0]), "results": [self._one_of(item) for item in arguments[0]]}
         zone = str(arguments[0]).rstrip(".")
         if method == "dnsforwardzone_show":
             if zone not in self.forward:
-                raise _Failed(4001, f"{zone}.: DNS forward zone not found")
+                raise Failed(4001, f"{zone}.: DNS forward zone not found")
             return {"result": {"idnsname": [zone]}, "value": zone, "summary": None}
         if zone not in self.zones or zone in self.hidden:
-            raise _Failed(4001, f"{zone}.: DNS zone not found")
+            raise Failed(4001, f"{zone}.: DNS zone not found")
         if method == "dnszone_show":
             active = "FALSE" if zone in self.inactive else "TRUE"
             result = {"idnsname": [{"__dns_name__": f"{zone}."}], "idnszoneactive": [active]}
@@ -192,7 +192,7 @@ class IpaStub:
         arguments, options = item["params"]
         try:
             return {**self.call(item["method"], arguments, options), "error": None}
-        except _Failed as e:
+        except Failed as e:
             return {"error": e.text, "error_code": e.code, "error_name": _NAMES.get(e.code, "Error"), "error_kw": {}}
 
     def _record(self, method: str, zone: str, name: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -200,11 +200,11 @@ class IpaStub:
         full = zone if name == "@" else f"{name}.{zone}"
         if method == "dnsrecord_show":
             if name not in entries:
-                raise _Failed(4001, f"{name}: DNS resource record not found")
+                raise Failed(4001, f"{name}: DNS resource record not found")
             return {"result": {"idnsname": [{"__dns_name__": name}], **entries[name]}, "value": name, "summary": None}
         if zone in self.denied:
             right = "add" if method == "dnsrecord_add" else "write"
-            raise _Failed(2100, f"Insufficient access: Insufficient '{right}' privilege to the entry 'idnsname={name}'")
+            raise Failed(2100, f"Insufficient access: Insufficient '{right}' privilege to the entry 'idnsname={name}'")
         values = [options["txtrecord"]] if isinstance(options["txtrecord"], str) else list(options["txtrecord"])
         return (
             self._added(entries, name, full, values, options)
@@ -217,10 +217,10 @@ class IpaStub:
     ) -> dict[str, Any]:
         entry = entries.get(name, {})
         if "cnamerecord" in entry:
-            raise _Failed(3009, "invalid 'cnamerecord': CNAME record is not allowed to coexist with any other record")
+            raise Failed(3009, "invalid 'cnamerecord': CNAME record is not allowed to coexist with any other record")
         new = [value for value in values if value not in entry.get("txtrecord", [])]
         if not new and "dnsttl" not in options:
-            raise _Failed(4202, "no modifications to be performed")
+            raise Failed(4202, "no modifications to be performed")
         count, seconds = self.faults.lose_later
         if self.faults.lose:
             self.faults.lose -= 1
@@ -238,11 +238,11 @@ class IpaStub:
 
     def _removed(self, entries: dict[str, Entry], name: str, full: str, values: list[str]) -> dict[str, Any]:
         if name not in entries:
-            raise _Failed(4001, f"{name}: DNS resource record not found")
+            raise Failed(4001, f"{name}: DNS resource record not found")
         there = entries[name].get("txtrecord", [])
         for value in values:
             if value not in there:
-                raise _Failed(4026, f"TXT record does not contain '{value}'")
+                raise Failed(4026, f"TXT record does not contain '{value}'")
         for value in values:
             there.remove(value)
             if self._dns:
@@ -257,7 +257,9 @@ class IpaStub:
         return max((zone for zone in self.zones if f".{name}".endswith(f".{zone}")), key=len)
 
 
-class _Failed(Exception):  # noqa: N818  not an error of the lab
+class Failed(Exception):  # noqa: N818  not an error of the lab
+    """An error of FreeIPA's, with its code."""
+
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
         self.code, self.text = code, text
@@ -312,7 +314,7 @@ class _Handler(BaseHTTPRequestHandler):
         reply: dict[str, Any] = {"result": None, "error": None, "id": None, "principal": USER, "version": "4.12.4"}
         try:
             reply["result"] = self.ipa.call(given["method"], *given["params"])
-        except _Failed as e:
+        except Failed as e:
             reply["error"] = {"code": e.code, "message": e.text, "name": _NAMES.get(e.code, "Error"), "data": {}}
         if self.ipa.faults.drop_after:
             self.ipa.faults.drop_after -= 1

@@ -7,14 +7,14 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.lab import bind
 from tests.lab.ca import CA
 from tests.lab.dns01 import FOREIGN, NAME, VALUE, Done, Scene
-from tests.lab.ipa_stub import PASSWORD, IpaStub
+from tests.lab.ipa_stub import PASSWORD, Failed, IpaStub
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,6 +85,20 @@ def test_what_is_no_error(code: int, text: str, scene: Scene, run: Run) -> None:
         assert run("del", "www.example.test", VALUE).code == 0
         scene.ipa.faults.codes["dnsrecord_del"] = (code, text)
         assert run("del", "www.example.test", VALUE).code == 0
+
+
+def test_an_account_that_may_not_change_a_ttl(scene: Scene, run: Run) -> None:
+    """Where another made the entry between our look and our addition, it gets the value without the TTL."""
+    real = scene.ipa.call
+
+    def racing(method: str, arguments: list[Any], options: dict[str, Any]) -> dict[str, Any]:
+        if method == "dnsrecord_add" and "dnsttl" in options:
+            raise Failed(2100, "Insufficient access: Insufficient 'write' privilege to the 'dNSTTL' attribute of entry")
+        return real(method, arguments, options)
+
+    scene.ipa.call = racing  # type: ignore[method-assign]
+    assert run("add", "new.example.test", VALUE).code == 0
+    assert scene.ipa.zones["example.test"]["_acme-challenge.new"] == {"txtrecord": [VALUE]}
 
 
 def test_no_dns_in_freeipa(scene: Scene, run: Run) -> None:

@@ -43,6 +43,7 @@ def test_options_go_before_environment_before_file(file: Path, monkeypatch: pyte
     made = settings.read(file, {"wait": "7", "ttl": None})
     assert (made.server, made.user, made.keytab, made.ttl, made.wait) == ("b.test", "one", "/k", 40, 7.0)
     assert (made.require, made.backend, made.port) == ("all", "api", 53)
+    assert settings.read(file, {"keytab": "/other"}).user == ""  # a key that is named goes before a password
     assert settings.read(file, {}, {"wait": 0.0, "settle": 3.0}).settle == 3.0
     assert settings.read(file, {}, {"wait": 0.0}).wait == 6.0
 

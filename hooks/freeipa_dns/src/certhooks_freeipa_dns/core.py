@@ -317,6 +317,8 @@ class Core:
                 failure = e
                 continue
             open_ = [record for record in open_ if not good(record, after[record.target])]
+            if open_:
+                self._tell(f"the {what} at {open_[0].target} did not last: somebody else writes there too")
         if failure:
             raise failure
         if open_:

@@ -92,7 +92,13 @@ class Ipa:
             )
             for (zone, target), values in by_target(records).items()
         ]
-        return self._change(adds, records, _FINE)
+        try:
+            return self._change(adds, records, _FINE)
+        except errors.RefusedError as e:
+            if not ttls or "dnsttl" not in str(e).lower():
+                raise
+            # Somebody else has made the entry since we looked, and this account may not change the TTL of one.
+            return self.add(records, {})
 
     def remove(self, records: Sequence[Record]) -> Mapping[str, Held]:
         """See Backend: one request. One call a value: FreeIPA refuses a whole list for one value that is not there."""

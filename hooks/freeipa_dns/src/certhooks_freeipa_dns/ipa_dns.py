@@ -162,7 +162,9 @@ def _setup(args: argparse.Namespace, screen: cli.Screen) -> int:
             "setup only shows commands, for an administrator to run", hint=f"{PROG} setup --print-commands"
         )
     made = front.settings(args)
-    screen.say(account.commands(args.words[0] if args.words else "", acme_zone=args.acme_zone or "", settings=made))
+    text = account.commands(args.words[0] if args.words else "", acme_zone=args.acme_zone or "", settings=made)
+    for line in text.splitlines():
+        screen.say(line)
     return 0
 
 

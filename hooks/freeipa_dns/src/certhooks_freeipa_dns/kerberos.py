@@ -60,13 +60,22 @@ def credentials(settings: Settings) -> Any:
     if settings.ccache:
         store = {"ccache": settings.ccache}
     else:
-        store["client_keytab"] = f"FILE:{keytab(settings)}"
+        path = keytab(settings)
+        store["client_keytab"] = f"FILE:{path}"
     try:
         name = gssapi.Name(settings.principal, gssapi.NameType.kerberos_principal) if settings.principal else None
         made = gssapi.Credentials(name=name, usage="initiate", store=store)
         _ = made.lifetime  # an empty cache is noticed only now
     except GSSError as e:
-        raise explain(e, "no Kerberos ticket") from e
+        error = explain(e, "no Kerberos ticket")
+        if not settings.ccache and "credentials cache" in str(
+            error
+        ):  # all that GSSAPI tells of a keytab without the key
+            who = settings.principal or "any principal"
+            raise CredentialsError(
+                f"no Kerberos ticket: {path} has no usable key of {who}", hint=f"klist -k {path} shows what is in it"
+            ) from e
+        raise error from e
     return made
 
 

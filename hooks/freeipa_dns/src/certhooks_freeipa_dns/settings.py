@@ -127,6 +127,8 @@ def read(
     for key, given in (options or {}).items():
         if given is not None:
             _set(made, key, str(given), f"--{key.replace('_', '-')}")
+            if key in {"keytab", "principal"}:
+                made.user = ""  # who names a key means it, whatever the file has
     _complete(made)
     return made
 

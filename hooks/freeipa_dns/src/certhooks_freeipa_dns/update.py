@@ -1,6 +1,7 @@
 """Writing by dynamic updates that Kerberos signs (GSS-TSIG, RFC 3645): least privilege, and nothing is ever lost.
 
-dnspython signs them where the gssapi module is installed, else ``nsupdate -g`` does.
+dnspython signs them where the gssapi module is installed, else ``nsupdate -g`` does. The latter asks for a ticket of
+the server that the SOA record names, whichever it sends to; in FreeIPA each server names itself there.
 """
 
 from __future__ import annotations
@@ -102,8 +103,12 @@ class Update:
         return self.read(records)
 
     def remove(self, records: Sequence[Record]) -> Mapping[str, Held]:
-        """See Backend: one message a zone."""
-        self._change(records, lambda r: _Change(r.target, r.value))
+        """See Backend: one message a zone, none for what is not there, as when its addition was refused."""
+        held = self.read(records)
+        there = [record for record in records if record.value in held[record.target].values]
+        if not there:
+            return held
+        self._change(there, lambda r: _Change(r.target, r.value))
         return self.read(records)
 
     def read(self, records: Sequence[Record]) -> Mapping[str, Held]:
