@@ -39,7 +39,8 @@ _CONFIG = """\
 options {{
   directory "{folder}"; pid-file none; session-keyfile none; managed-keys-directory "{folder}"; lock-file none;
   listen-on port {port} {{ {address}; }}; listen-on-v6 {{ none; }};
-  recursion no; dnssec-validation no; notify no; allow-transfer {{ none; }}; check-names primary ignore; {options}
+  recursion {recursion}; dnssec-validation no; notify no; allow-transfer {{ none; }}; check-names primary ignore;
+  {options}
 }};
 controls {{ }};
 logging {{ category default {{ null; }}; }};
@@ -57,6 +58,7 @@ class Bind:
 
     Args:
         zones: text of each zone beside its SOA and NS records; the server's own name is ``ns.ZONE``.
+        recursion: follow aliases from one of its zones into another, as a CA's resolver does.
         policy: update policy instead of the key's, as in named.conf.
     """
 
@@ -68,6 +70,7 @@ class Bind:
         *,
         policy: str = "grant lab zonesub ANY;",
         options: str = "",
+        recursion: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.address = address
@@ -77,7 +80,14 @@ class Bind:
         secret = secrets.token_bytes(32)
         encoded = base64.b64encode(secret).decode()
         self._keyring = dns.tsigkeyring.from_text({"lab": encoded})
-        text = _CONFIG.format(folder=self._folder, port=self.port, address=address, secret=encoded, options=options)
+        text = _CONFIG.format(
+            folder=self._folder,
+            port=self.port,
+            address=address,
+            secret=encoded,
+            recursion="yes" if recursion else "no",
+            options=options,
+        )
         for zone, records in zones.items():
             file = self._folder / f"{zone}.zone"
             head = f"$TTL 5\n@ SOA ns.{zone}. hostmaster.{zone}. 1 3600 900 1209600 3600\n"

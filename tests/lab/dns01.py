@@ -50,7 +50,10 @@ class Done:
 class Scene:
     """Everything; ``ipa`` and ``dns`` may be changed while it runs."""
 
-    def __init__(self, folder: Path, *, zones: Mapping[str, str] | None = None, **stub: Any) -> None:
+    def __init__(
+        self, folder: Path, *, zones: Mapping[str, str] | None = None, recursion: bool = False, **stub: Any
+    ) -> None:
+        self.recursion = recursion
         self.folder = folder
         self.zones = dict(zones) if zones is not None else {"example.test": ""}
         self.stub = stub
@@ -58,7 +61,7 @@ class Scene:
 
     def __enter__(self) -> Self:
         served = {zone: text for zone, text in self.zones.items() if zone not in self.stub.get("forward", ())}
-        self.dns = self._hold.enter_context(Bind(served))
+        self.dns = self._hold.enter_context(Bind(served, recursion=self.recursion))
         self.ipa = self._hold.enter_context(IpaStub(self.zones, dns=self.dns, **self.stub))
         password = self.folder / "password"
         password.touch(mode=0o600)
