@@ -44,7 +44,7 @@ options {{
 }};
 controls {{ }};
 logging {{ category default {{ null; }}; }};
-key "lab" {{ algorithm hmac-sha256; secret "{secret}"; }};
+{key}
 """
 
 
@@ -54,7 +54,7 @@ def missing() -> list[str]:
 
 
 class Bind:
-    """One name server.
+    """One name server; ``key`` is its TSIG key as named.conf and nsupdate have it.
 
     Args:
         zones: text of each zone beside its SOA and NS records; the server's own name is ``ns.ZONE``.
@@ -79,12 +79,13 @@ class Bind:
         self._folder = Path(tempfile.mkdtemp(prefix="bind-lab-", dir="/tmp"))
         secret = secrets.token_bytes(32)
         encoded = base64.b64encode(secret).decode()
+        self.key = f'key "lab" {{ algorithm hmac-sha256; secret "{encoded}"; }};\n'
         self._keyring = dns.tsigkeyring.from_text({"lab": encoded})
         text = _CONFIG.format(
             folder=self._folder,
             port=self.port,
             address=address,
-            secret=encoded,
+            key=self.key,
             recursion="yes" if recursion else "no",
             options=options,
         )
