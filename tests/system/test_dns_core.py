@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -11,30 +10,15 @@ import pytest
 
 from tests.lab import bind
 from tests.lab.bind import Bind
-from tests.lab.dns01 import FOREIGN, NAME, OTHER, VALUE, Done, Scene, killed
+from tests.lab.dns01 import FOREIGN, NAME, OTHER, VALUE, Scene, killed
+from tests.lab.dns_fixtures import needs_bind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    Run = Callable[..., Done]
+    from tests.lab.dns_fixtures import Run
 
-if bind.missing() and "CI" not in os.environ:
-    pytest.skip(f"not here: {', '.join(bind.missing())}", allow_module_level=True)
-
-
-@pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
-    """Provide one zone, an account that may change it, and somebody else's value under the name."""
-    with Scene(tmp_path, zones={"example.test": ""}) as made:
-        made.ipa.put(NAME, FOREIGN)
-        yield made
-
-
-@pytest.fixture
-def run(scene: Scene, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Return what runs ``ipa_dns``."""
-    return lambda *words: scene.run("ipa_dns", *words, capsys=capsys)
+pytestmark = needs_bind
 
 
 def untouched(scene: Scene, name: str = NAME) -> bool:

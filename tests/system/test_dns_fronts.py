@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 import subprocess
@@ -20,30 +19,16 @@ import pytest
 from tests.lab import bind
 from tests.lab.bind import Bind
 from tests.lab.dns01 import FOREIGN, NAME, OTHER, VALUE, Done, Scene
+from tests.lab.dns_fixtures import needs_bind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
-    Run = Callable[..., Done]
+    from tests.lab.dns_fixtures import Run
 
-if bind.missing() and "CI" not in os.environ:
-    pytest.skip(f"not here: {', '.join(bind.missing())}", allow_module_level=True)
+pytestmark = needs_bind
 
 SHIM = Path(__file__).resolve().parents[2] / "contrib" / "acme.sh" / "dns_ipa_dns.sh"
-
-
-@pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
-    """Provide one zone, an account that may change it, and somebody else's value under the name."""
-    with Scene(tmp_path, zones={"example.test": ""}) as made:
-        made.ipa.put(NAME, FOREIGN)
-        yield made
-
-
-@pytest.fixture
-def run(scene: Scene, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Return what runs a front end in this process."""
-    return lambda command, *words: scene.run(command, *words, capsys=capsys)
 
 
 def script(scene: Scene, text: str, *, env: Mapping[str, str] | None = None) -> Done:
@@ -104,18 +89,18 @@ def test_certbot_waits_once_for_all_values_of_its_run(scene: Scene) -> None:
         assert scene.dns.txt(NAME) == {FOREIGN, VALUE, OTHER}
 
 
-def test_certbot_verbs_are_never_guessed(scene: Scene, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_certbot_verbs_are_never_guessed(scene: Scene, call: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """CERTBOT_AUTH_OUTPUT, which leaks into the next certificate's auth hook, does not make a cleanup of it."""
     monkeypatch.setenv("CERTBOT_DOMAIN", "www.example.test")
     monkeypatch.setenv("CERTBOT_VALIDATION", VALUE)
     monkeypatch.setenv("CERTBOT_AUTH_OUTPUT", "x")
-    assert run("ipa_dns_certbot", "auth").code == 0
+    assert call("ipa_dns_certbot", "auth").code == 0
     assert scene.dns.txt(NAME) == {FOREIGN, VALUE}
     monkeypatch.setenv("CERTBOT_REMAINING_CHALLENGES", "nonsense\n")
-    assert run("ipa_dns_certbot", "cleanup").code == 0
+    assert call("ipa_dns_certbot", "cleanup").code == 0
     assert scene.dns.txt(NAME) == {FOREIGN}
     for words in ([], ["deploy"], ["auth", "more"]):
-        assert run("ipa_dns_certbot", *words).code == 1
+        assert call("ipa_dns_certbot", *words).code == 1
 
 
 # dehydrated
@@ -137,9 +122,9 @@ def test_certbot_verbs_are_never_guessed(scene: Scene, run: Run, monkeypatch: py
         ("exit_hook", "an error"),
     ],
 )
-def test_dehydrated_operations_that_need_nothing(words: tuple[str, ...], scene: Scene, run: Run) -> None:
+def test_dehydrated_operations_that_need_nothing(words: tuple[str, ...], scene: Scene, call: Run) -> None:
     """They end with 0, say nothing, and FreeIPA is not asked; generate_csr above all prints nothing."""
-    assert run("ipa_dns_dehydrated", *words) == Done(0, "", "")
+    assert call("ipa_dns_dehydrated", *words) == Done(0, "", "")
     assert not scene.ipa.requests
 
 
@@ -156,20 +141,20 @@ def test_dehydrated_ignores_what_it_does_not_know_whatever_is_broken(tmp_path: P
     assert not re.search(r"\b(requests|dns|ssl|gssapi)\b", done.stderr)
 
 
-def test_dehydrated_chain(scene: Scene, run: Run) -> None:
+def test_dehydrated_chain(scene: Scene, call: Run) -> None:
     """HOOK_CHAIN passes all names in one call: one login. Tokens and values may begin with a hyphen."""
     triples = [
         *("www.example.test", "-token", VALUE),
         *("www.example.test", "--help", OTHER),
         *("a.example.test", "-x", VALUE),
     ]
-    assert run("ipa_dns_dehydrated", "deploy_challenge", *triples) == Done(0, "", "")
+    assert call("ipa_dns_dehydrated", "deploy_challenge", *triples) == Done(0, "", "")
     assert scene.ipa.requests.count("/ipa/session/login_password") == 1
     assert scene.dns.txt(NAME) == {FOREIGN, VALUE, OTHER}
-    assert run("ipa_dns_dehydrated", "clean_challenge", *triples) == Done(0, "", "")
+    assert call("ipa_dns_dehydrated", "clean_challenge", *triples) == Done(0, "", "")
     assert scene.ipa.requests.count("/ipa/session/login_password") == 2
     assert scene.dns.txt(NAME) == {FOREIGN}
-    assert run("ipa_dns_dehydrated", "deploy_challenge", "www.example.test", "t").code == 1
+    assert call("ipa_dns_dehydrated", "deploy_challenge", "www.example.test", "t").code == 1
 
 
 @pytest.mark.parametrize("chain", [True, False])
@@ -189,9 +174,9 @@ def test_dehydrated_cleans_up_after_itself(chain: bool, scene: Scene) -> None:  
     assert not scene.ours()
 
 
-def test_dehydrated_exit_hook_removes_what_is_left_of_its_own_run(scene: Scene, run: Run) -> None:
+def test_dehydrated_exit_hook_removes_what_is_left_of_its_own_run(scene: Scene, call: Run) -> None:
     """Values of another run that goes on at the same time stay."""
-    assert run("ipa_dns", "add", "www.example.test", OTHER).code == 0
+    assert call("ipa_dns", "add", "www.example.test", OTHER).code == 0
     done = script(
         scene,
         "ipa_dns_dehydrated $O deploy_challenge www.example.test t $V || exit 1\n"
@@ -201,27 +186,27 @@ def test_dehydrated_exit_hook_removes_what_is_left_of_its_own_run(scene: Scene, 
     assert scene.dns.txt(NAME) == {FOREIGN, OTHER}
 
 
-def test_dehydrated_hands_the_certificate_on(scene: Scene, run: Run) -> None:
+def test_dehydrated_hands_the_certificate_on(scene: Scene, call: Run) -> None:
     """deploy_cert runs the configured command without a shell, with the files in place; its failure is one."""
     report = scene.folder / "report"
     command = f"{sys.executable} -c 'import sys; open(sys.argv[1], \"w\").write(repr(sys.argv[2:]))' {report}"
     text = scene.config.read_text()
     scene.config.write_text(f"{text}[dehydrated]\ninstall = {command} -c {{domain}} {{key}} {{fullchain}}\n")
     words = ("deploy_cert", "www.example.test", "/c/key; rm", "/c/cert", "/c/full", "/c/chain", "17")
-    assert run("ipa_dns_dehydrated", *words) == Done(0, "", "")
+    assert call("ipa_dns_dehydrated", *words) == Done(0, "", "")
     assert report.read_text() == repr(["-c", "www.example.test", "/c/key; rm", "/c/full"])
     for broken, code in (("/bin/false", 13), ("/nowhere/x", 1), ("x {secret}", 1), ("x '", 1)):
         scene.config.write_text(f"{text}[dehydrated]\ninstall = {broken}\n")
-        done = run("ipa_dns_dehydrated", *words)
+        done = call("ipa_dns_dehydrated", *words)
         assert (done.code, done.out) == (code, ""), done
 
 
-def test_dehydrated_honours_the_old_names(scene: Scene, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dehydrated_honours_the_old_names(scene: Scene, call: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """IPA_SERVER, IPA_USER and IPA_PASSWORD go before the file; the password is shown nowhere."""
     monkeypatch.setenv("IPA_SERVER", scene.ipa.where)
     monkeypatch.setenv("IPA_USER", "acme")
     monkeypatch.setenv("IPA_PASSWORD", "wrong password")
-    done = run("ipa_dns_dehydrated", "-vv", "deploy_challenge", "www.example.test", "t", VALUE)
+    done = call("ipa_dns_dehydrated", "-vv", "deploy_challenge", "www.example.test", "t", VALUE)
     assert done.code == 5
     assert "wrong" not in done.err + scene.log()
 
@@ -229,37 +214,37 @@ def test_dehydrated_honours_the_old_names(scene: Scene, run: Run, monkeypatch: p
 # lego
 
 
-def test_lego(scene: Scene, run: Run) -> None:
+def test_lego(scene: Scene, call: Run) -> None:
     """Default and RAW mode; no wait, because lego waits itself; what older versions asked for is answered."""
     scene.configure(nameserver=f"{scene.dns.where} 127.0.0.1:{bind.free_port()}")  # a wait would fail
     for words, value in (
         ([f"{NAME}.", OTHER], OTHER),
         (["--", "www.example.test", "-token", "-token.thumb"], "EK9NmDhiBQuVWjkdsOfHghuBsWtYKDzY6kAmvxfavCE"),
     ):
-        assert run("ipa_dns_lego", "present", *words) == Done(0, "", "")
+        assert call("ipa_dns_lego", "present", *words) == Done(0, "", "")
         assert scene.dns.txt(NAME) == {FOREIGN, value}
-        assert run("ipa_dns_lego", "cleanup", *words) == Done(0, "", "")
+        assert call("ipa_dns_lego", "cleanup", *words) == Done(0, "", "")
         assert scene.dns.txt(NAME) == {FOREIGN}
-    assert json.loads(run("ipa_dns_lego", "timeout").out) == {"timeout": 120, "interval": 2}
-    assert run("ipa_dns_lego", "present", NAME).code == 1
-    assert run("ipa_dns_lego").code == 1
-    assert run("ipa_dns_lego", "--wait", "1", "present", NAME, VALUE).code == 14
+    assert json.loads(call("ipa_dns_lego", "timeout").out) == {"timeout": 120, "interval": 2}
+    assert call("ipa_dns_lego", "present", NAME).code == 1
+    assert call("ipa_dns_lego").code == 1
+    assert call("ipa_dns_lego", "--wait", "1", "present", NAME, VALUE).code == 14
 
 
 # mod_md
 
 
-def test_mod_md(scene: Scene, run: Run) -> None:
+def test_mod_md(scene: Scene, call: Run) -> None:
     """Version 2 tells teardown the value; version 1 does not, and then ours of that domain go, and nobody else's."""
-    assert run("ipa_dns", "add", "www.example.test", "byhand").code == 0
+    assert call("ipa_dns", "add", "www.example.test", "byhand").code == 0
     for values in ([VALUE], []):
-        assert run("ipa_dns_md", "setup", "www.example.test", VALUE).code == 0
+        assert call("ipa_dns_md", "setup", "www.example.test", VALUE).code == 0
         assert scene.dns.txt(NAME) == {FOREIGN, "byhand", VALUE}
-        assert run("ipa_dns_md", "teardown", "www.example.test", *values).code == 0
+        assert call("ipa_dns_md", "teardown", "www.example.test", *values).code == 0
         assert scene.dns.txt(NAME) == {FOREIGN, "byhand"}
-    assert run("ipa_dns_md", "teardown", "www.example.test").code == 0
+    assert call("ipa_dns_md", "teardown", "www.example.test").code == 0
     for words in ([], ["setup", "www.example.test"], ["teardown"], ["other", "a", "b"]):
-        assert run("ipa_dns_md", *words).code == 1
+        assert call("ipa_dns_md", *words).code == 1
 
 
 # acme.sh
@@ -308,35 +293,35 @@ def test_acme_sh(scene: Scene) -> None:
         ("www.example.test;rm", VALUE),
     ],
 )
-def test_hostile_names_and_values(domain: str, value: str, scene: Scene, run: Run) -> None:
+def test_hostile_names_and_values(domain: str, value: str, scene: Scene, call: Run) -> None:
     """They end with exit code 2 and one line before anybody is asked, from whatever client they come."""
     calls = [
         ("ipa_dns_dehydrated", "deploy_challenge", domain, "t", value),
         ("ipa_dns_dehydrated", "clean_challenge", domain, "t", value),
         ("ipa_dns_md", "setup", domain, value),
     ]
-    for call in calls:
-        done = run(*call)
-        if call[0] == "ipa_dns_md" and domain.startswith("-"):
+    for words in calls:
+        done = call(*words)
+        if words[0] == "ipa_dns_md" and domain.startswith("-"):
             assert done.code == 1
             continue
-        assert done.code == 2, (call, done)
+        assert done.code == 2, (words, done)
         assert len(done.err) < 600
         assert done.err.isprintable() or done.err.replace("\n", "").isprintable()
     assert not scene.ipa.requests
 
 
-def test_names_are_what_they_mean(scene: Scene, run: Run) -> None:
+def test_names_are_what_they_mean(scene: Scene, call: Run) -> None:
     """Upper case, a final dot, a wildcard and an IDN come to the one name that the CA asks for."""
     triples = [
         word
         for domain in ("WWW.Example.TEST.", "*.www.example.test", "bücher.example.test")
         for word in (domain, "t", VALUE)
     ]
-    assert run("ipa_dns_dehydrated", "deploy_challenge", *triples).code == 0
+    assert call("ipa_dns_dehydrated", "deploy_challenge", *triples).code == 0
     assert scene.ipa.txt(NAME) == {FOREIGN, VALUE}
     assert scene.ipa.txt("_acme-challenge.xn--bcher-kva.example.test") == {VALUE}
-    assert run("ipa_dns_dehydrated", "clean_challenge", *triples).code == 0
+    assert call("ipa_dns_dehydrated", "clean_challenge", *triples).code == 0
     assert set(scene.ipa.zones["example.test"]) == {"@", "_acme-challenge.www"}
 
 
@@ -458,19 +443,19 @@ def test_httpreq_on_a_unix_socket(scene: Scene) -> None:
     assert not path.exists()
 
 
-def test_httpreq_listens_on_loopback_alone(scene: Scene, run: Run) -> None:
+def test_httpreq_listens_on_loopback_alone(scene: Scene, call: Run) -> None:
     """Passwords do not travel in the clear; a file of clients that others can read is refused."""
     clients = scene.folder / "clients"
     clients.write_text("[a]\npassword = a long enough one\nnames = www.example.test\n")
     clients.chmod(0o644)
     words = ("serve", "--clients", str(clients), "--listen")
-    assert run("ipa_dns", *words, "127.0.0.1:1").code == 5
+    assert call("ipa_dns", *words, "127.0.0.1:1").code == 5
     clients.chmod(0o600)
     for where in ("0.0.0.0:8553", "192.0.2.1:8553", "[::]:8553", "example.test"):
-        assert run("ipa_dns", *words, where).code == 1
+        assert call("ipa_dns", *words, where).code == 1
     for text in ("", "[a]\npassword = short\nnames = a.test\n", "[a]\nnames = a.test\n", "nonsense"):
         clients.write_text(text)
-        assert run("ipa_dns", *words, "127.0.0.1:8553").code == 1
+        assert call("ipa_dns", *words, "127.0.0.1:8553").code == 1
 
 
 def test_httpreq_answers_requests_side_by_side(scene: Scene, service: Service) -> None:

@@ -104,8 +104,16 @@ def build(
     """Return the core for one call.
 
     Raises:
-        StateError: the state folder cannot be used.
+        StateError: the state folder cannot be used. UsageError: this Python lacks what is needed.
     """
+    from importlib.util import find_spec
+
+    missing = [name for name in ("dns", "python_freeipa") if find_spec(name) is None]
+    if missing:  # as where the umbrella was installed for an older Python
+        raise UsageError(
+            f"this Python ({sys.version.split()[0]}) lacks the module {missing[0]}",
+            hint="the DNS hooks need Python 3.10, and pip install ./lib ./hooks/freeipa_dns with it",
+        )
     from certhooks import journal
     from certhooks.deadline import Deadline
     from certhooks.trust import Trust

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from certhooks.deadline import Deadline
     from certhooks_freeipa_dns.settings import Settings
 
-_TIMEOUT = 3.0  # seconds for one answer
+_TIMEOUT = 2.0  # seconds for one answer
 _TRIES = 2
 _MAX_ALIASES = 8
 _MAX_REFERRALS = 12
@@ -77,6 +77,7 @@ class View:
         self._resolvers = resolvers or _system_resolvers()
         self._starts: dict[str, tuple[Server, ...]] = {}
         self._servers: dict[str, tuple[Server, ...]] = {}
+        self._silent: set[Server] = set()
 
     def places(self, wanted: Iterable[str]) -> dict[str, Place]:
         """Return the place of each name, many at a time.
@@ -184,8 +185,11 @@ class View:
         for _ in range(_MAX_REFERRALS):
             referred: tuple[Server, ...] = ()
             for server in servers:
+                if server in self._silent:  # once is enough: there may be many names, and many such addresses
+                    continue
                 answer = self.ask(server.address, name, dns.rdatatype.SOA)
                 if answer is None:
+                    self._silent.add(server)
                     continue
                 if answer.flags & dns.flags.AA:
                     zone = _zone(answer, name) if answer.rcode() in _GOOD else None
