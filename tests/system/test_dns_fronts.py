@@ -141,6 +141,19 @@ def test_dehydrated_ignores_what_it_does_not_know_whatever_is_broken(tmp_path: P
     assert not re.search(r"\b(requests|dns|ssl|gssapi)\b", done.stderr)
 
 
+@pytest.mark.parametrize("module", ["ipa_dns", "certbot_hook", "dehydrated", "lego", "md"])
+def test_help_loads_nothing_heavy(module: str) -> None:
+    """--help costs no import of what talks to the network."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", f"certhooks_freeipa_dns.{module}", "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.startswith("usage: ipa_dns")) == (0, True)
+    assert not re.search(r"\b(requests|dns|ssl|gssapi|cryptography|python_freeipa|idna)\b", done.stderr)
+
+
 def test_dehydrated_chain(scene: Scene, call: Run) -> None:
     """HOOK_CHAIN passes all names in one call: one login. Tokens and values may begin with a hyphen."""
     triples = [

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(front.LOG)  # certbot's own handlers show and keep what this project logs
 
 
-class Authenticator(common.Plugin, interfaces.Authenticator):  # type: ignore[misc]  # untyped
+class Authenticator(common.Plugin, interfaces.Authenticator):
     """dns-01 challenges in FreeIPA's DNS."""
 
     description = "Obtain certificates using a DNS TXT record in FreeIPA's DNS (certhooks)"
