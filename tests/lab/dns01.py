@@ -60,7 +60,8 @@ class Scene:
         self._hold = ExitStack()
 
     def __enter__(self) -> Self:
-        served = {zone: text for zone, text in self.zones.items() if zone not in self.stub.get("forward", ())}
+        unserved = {*self.stub.get("forward", ()), *self.stub.get("inactive", ())}
+        served = {zone: text for zone, text in self.zones.items() if zone not in unserved}
         self.dns = self._hold.enter_context(Bind(served, recursion=self.recursion))
         self.ipa = self._hold.enter_context(IpaStub(self.zones, dns=self.dns, **self.stub))
         password = self.folder / "password"

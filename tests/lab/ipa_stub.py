@@ -156,7 +156,7 @@ class IpaStub:
             if zone not in self.forward:
                 raise Failed(4001, f"{zone}.: DNS forward zone not found")
             return {"result": {"idnsname": [zone]}, "value": zone, "summary": None}
-        if zone not in self.zones or zone in self.hidden:
+        if zone not in self.zones or zone in self.hidden | self.forward:
             raise Failed(4001, f"{zone}.: DNS zone not found")
         if method == "dnszone_show":
             active = "FALSE" if zone in self.inactive else "TRUE"

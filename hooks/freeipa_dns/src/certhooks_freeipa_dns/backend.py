@@ -18,10 +18,11 @@ class Record(NamedTuple):
 
 
 class Zone(NamedTuple):
-    """A zone that the account can see."""
+    """A zone that the account can see; a ``forward`` zone holds no records."""
 
     name: str
     active: bool = True
+    forward: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,6 @@ class Backend(Protocol):
 
     def read(self, records: Sequence[Record]) -> Mapping[str, Held]:
         """Return what the records' names hold."""
-
-    def explain_missing(self, names: Iterable[str]) -> str:
-        """Return what else is known of names in none of whose suffixes a zone was found; empty for nothing."""
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -211,12 +211,20 @@ class Core:
         longest = next((zones[each] for each in names.suffixes(place.target) if each in zones), None)
         if self.settings.zone:
             longest = zones.get(place.zone)
-        what = f"no zone of FreeIPA holds {_told(place)}"
         if longest is None:
             raise BadNameError(
-                backend.explain_missing(names.suffixes(place.target)) or what,
+                f"no zone of FreeIPA holds {_told(place)}",
                 hint="FreeIPA does not serve it, or this account may not see it: ipa dnszone-find shows what it sees; "
                 "an alias (CNAME) from there into a zone of FreeIPA would do",
+            )
+        if longest.forward:
+            raise BadNameError(
+                f"{_told(place)} is in {longest.name}, which is a forward zone in FreeIPA and holds no records",
+                hint="an alias (CNAME) where that zone is served, into a zone of FreeIPA, would do",
+            )
+        if not longest.active:
+            raise BadNameError(
+                f"the zone {longest.name} is disabled in FreeIPA", hint=f"ipa dnszone-enable {longest.name}"
             )
         if longest.name != place.zone:
             raise BadNameError(
@@ -224,10 +232,6 @@ class Core:
                 f"shows to this account is {longest.name}",
                 hint="what is written there would never be served: give the account the permission for "
                 f"{place.zone}, or if DNS looks different from here, --zone {longest.name}",
-            )
-        if not longest.active:
-            raise BadNameError(
-                f"the zone {longest.name} is disabled in FreeIPA", hint=f"ipa dnszone-enable {longest.name}"
             )
 
     def _write(self, backend: Backend, entries: Sequence[Entry], held: Mapping[str, Held]) -> None:

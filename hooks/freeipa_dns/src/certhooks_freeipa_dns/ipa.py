@@ -71,8 +71,13 @@ class Ipa:
     ) -> tuple[Optional[dict[str, Zone]], Mapping[str, Held]]:
         """See Backend: one request."""
         shows = [_zone_show(name) for name in candidates]
-        answers = self._batch([*shows, *_shows(records)])
-        zones = {}
+        targets = {record.target for record in records}
+        above = [name for name in candidates if name not in targets]
+        forwards = [Call("dnsforwardzone_show", (f"{name}.",), {}, name) for name in above]
+        answers = self._batch([*shows, *_shows(records), *forwards])
+        zones = {
+            name: Zone(name, forward=True) for name, answer in zip(above, answers[-len(above) :]) if not answer.code
+        }
         for name, answer in zip(candidates, answers):
             if not answer.code:
                 active = _first(answer.entry.get("idnszoneactive"))
@@ -111,12 +116,6 @@ class Ipa:
     def read(self, records: Sequence[Record]) -> Mapping[str, Held]:
         """See Backend: one request."""
         return self._held(records, self._batch(_shows(records)))
-
-    def explain_missing(self, names_: Iterable[str]) -> str:
-        """See Backend: a forward zone holds no records."""
-        calls = [Call("dnsforwardzone_show", (f"{name}.",), {}, name) for name in names_]
-        found = [call.subject for call, answer in zip(calls, self._batch(calls)) if not answer.code]
-        return f"{found[0]} is a forward zone, which holds no records" if found else ""
 
     def close(self) -> None:
         """See Backend."""

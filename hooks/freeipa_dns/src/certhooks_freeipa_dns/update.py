@@ -27,7 +27,7 @@ from certhooks_freeipa_dns import errors, kerberos
 from certhooks_freeipa_dns.backend import Held, Record, Zone, by_target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from certhooks.address import Address
     from certhooks.deadline import Deadline
@@ -121,11 +121,6 @@ class Update:
             alias = any(rrset.rdtype == dns.rdatatype.CNAME for rrset in answer.answer)
             found[target] = Held(frozenset(values), answer.rcode() == dns.rcode.NOERROR, alias=alias)
         return found
-
-    def explain_missing(self, names_: Iterable[str]) -> str:
-        """See Backend: DNS has told all that there is."""
-        assert names_ is not None  # noqa: S101  the protocol has them
-        return ""
 
     def close(self) -> None:
         """See Backend: every message has a connection of its own."""
