@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.lab import pushes, trial
+from tests.lab.dns_fixtures import call, run, scene
 from tests.lab.enrolled import EnrolledSite
 from tests.lab.fixtures import certmonger_lab, system_bus_certmonger
 from tests.lab.site import Site
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from tests.lab.certmonger import CertmongerLab
     from tests.lab.panos import Firewall
 
-__all__ = ["certmonger_lab", "enrolled", "system_bus_certmonger"]
+__all__ = ["call", "certmonger_lab", "enrolled", "run", "scene", "system_bus_certmonger"]
 
 
 @pytest.fixture

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / ".venv-packaging"
 PYTHON = TOOLS / "bin" / "python"
-OUTSIDE = ["cryptography", "jeepney", "pan-python", "hatchling>=1.27", "editables"]  # to run with, to build with
+OUTSIDE = [
+    *("cryptography", "dnspython", "idna", "jeepney", "pan-python", "python-freeipa"),  # to run with
+    *("hatchling>=1.27", "editables"),  # to build with
+]
 MEMBERS = ["lib", *(f"hooks/{path.parent.name}" for path in sorted(ROOT.glob("hooks/*/pyproject.toml")))]
 FOLDERS = {".": "certhooks_umbrella", **{folder: folder.replace("hooks/", "certhooks_") for folder in MEMBERS}}
 FOLDERS["lib"] = "certhooks"
@@ -106,9 +109,11 @@ def check_commands(venv: Path) -> None:
     clean: dict[str, Any] = {"env": {"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}, "cwd": "/"}
     assert run(venv / "bin" / "pan_instcert", "--version", **clean).startswith(f"pan_instcert {certhooks.__version__} ")
     assert run(venv / "bin" / "pan_getcert", "--help", **clean).startswith("usage: pan_getcert ")
+    for path in (venv / "bin").glob("ipa_dns*"):
+        assert run(path, "--help", **clean).startswith(f"usage: {path.name} ")
 
 
-@pytest.mark.parametrize("words", [["."], ["-e", "."], ["./lib", "./hooks/pan"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["."], ["-e", "."], ["./lib", "./hooks/pan", "./hooks/freeipa_dns"]], ids=" ".join)
 def test_pip_install(words: list[str], install: Callable[..., Path], checkout: Path) -> None:
     """Pip installs commands that start, and leaves nothing in the checkout."""
     before = listing(checkout)

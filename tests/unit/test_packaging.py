@@ -87,24 +87,45 @@ def test_umbrella_has_every_command() -> None:
 
 
 def test_umbrella_needs_what_its_members_need() -> None:
-    """The umbrella's dependencies are those of its members together, floors included."""
-    needed = {text for folder in MEMBERS for text in outside(settings(folder)["project"]["dependencies"])}
+    """The umbrella's dependencies are those of its members together, floors included, and for their Pythons alone."""
+    needed = set()
+    for folder in MEMBERS:
+        project = settings(folder)["project"]
+        oldest = project["requires-python"].partition(">=")[2]
+        everywhere = project["requires-python"] == settings()["project"]["requires-python"]
+        marker = "" if everywhere else f"; python_version >= '{oldest}'"
+        needed |= {text + marker for text in outside(project["dependencies"])}
     assert sorted(settings()["project"]["dependencies"]) == sorted(needed)
+
+
+def test_umbrella_has_every_extra_and_plugin() -> None:
+    """What a member offers beside its commands, the umbrella offers too."""
+    for folder in MEMBERS:
+        project, root = settings(folder)["project"], settings()["project"]
+        for extra, packages in project.get("optional-dependencies", {}).items():
+            assert root["optional-dependencies"][extra] == packages
+        for group, plugins in project.get("entry-points", {}).items():
+            assert root["entry-points"][group] == plugins
 
 
 def test_oldest_constraints_are_the_floors() -> None:
     """What the unit tests run with as the oldest is what the distributions claim to support."""
     lines = (ROOT / "tests" / "oldest-constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = {line.partition("#")[0].strip() for line in lines if line.partition("#")[0].strip()}
-    assert pins == {text.replace(">=", "==") for text in settings()["project"]["dependencies"]}
+    assert pins == {text.partition(";")[0].replace(">=", "==") for text in settings()["project"]["dependencies"]}
 
 
 @pytest.mark.parametrize("folder", MEMBERS)
 def test_members_describe_themselves_as_the_umbrella_does(folder: str) -> None:
-    """Licence, authors, the oldest Python and the build backend do not differ; the licence's text is a true copy."""
+    """Licence, authors, the oldest Python and the build backend do not differ; the licence's text is a true copy.
+
+    Only the hooks that need python-freeipa ask for a newer Python, because it does.
+    """
     own, root = settings(folder), settings()
-    for key in ("license", "license-files", "authors", "requires-python"):
+    for key in ("license", "license-files", "authors"):
         assert own["project"][key] == root["project"][key]
+    newer = any(text.startswith("python-freeipa") for text in own["project"]["dependencies"])
+    assert own["project"]["requires-python"] == (">=3.10" if newer else root["project"]["requires-python"])
     assert own["build-system"] == root["build-system"]
     assert (ROOT / folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
 

@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = {"pan_getcert": "certhooks_pan.getcert", "pan_instcert": "certhooks_pan.instcert"}
+MODULES = {
+    "ipa_dns": "certhooks_freeipa_dns.ipa_dns",
+    "pan_getcert": "certhooks_pan.getcert",
+    "pan_instcert": "certhooks_pan.instcert",
+}
 BLOCKS = re.findall(
     r"<!-- help: (\w+) -->\s*```\w*\n(.*?)```\s*<!-- end help -->",
     (ROOT / "README.md").read_text(encoding="utf-8"),

@@ -125,3 +125,20 @@ def test_a_systemd_credential_is_found(tmp_path: Path, monkeypatch: pytest.Monke
     assert secrets.credential("panrc") is None
     (tmp_path / "panrc").write_text("api_key=x")
     assert secrets.credential("panrc") == tmp_path / "panrc"
+
+
+def test_a_file_without_a_secret_may_be_read_by_others(file: Path) -> None:
+    """What holds no secret may be 0644, but nobody else may change it; with a secret in it both are too much."""
+
+    def secret(text: str) -> bool:
+        return "password" in text
+
+    file.chmod(0o644)
+    assert secrets.read_private(file, holds_secret=secret) == "api_key=abc\n"
+    file.chmod(0o664)
+    with pytest.raises(CredentialsError, match="changed by others"):
+        secrets.read_private(file, holds_secret=secret)
+    file.write_text("password=abc\n")
+    file.chmod(0o644)
+    with pytest.raises(CredentialsError, match="read by others"):
+        secrets.read_private(file, holds_secret=secret)

@@ -159,8 +159,8 @@ _RULES: Sequence[tuple[str, _Say]] = (
         # words it is only noise
         r"^unable to (?:contact|determine location of) (?:an )?IPA LDAP server",
         _says(
-            "the server in /etc/ipa/default.conf, the only one that certmonger asks, did not take the request; see ipactl "
-            "status there, whether this host reaches its port 443, and chronyc tracking on both for clocks that differ"
+            "the server in /etc/ipa/default.conf, the only one that certmonger asks, did not take the request; see "
+            "ipactl status there, whether this host reaches its port 443, and chronyc tracking on both for the clocks"
         ),
     ),
     (

@@ -67,6 +67,10 @@ class _Parser(argparse.ArgumentParser):
 class _Version(argparse.Action):
     """Shows the versions that a bug report needs."""
 
+    def __init__(self, *args: Any, packages: Sequence[str], **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._packages = packages
+
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
         from importlib.metadata import PackageNotFoundError, version
 
@@ -76,15 +80,25 @@ class _Version(argparse.Action):
             except PackageNotFoundError:
                 return "missing"
 
+        others = ", ".join(f"{name} {shown(name)}" for name in self._packages)
         sys.stdout.write(  # what was asked for is a result; exit()'s message goes where errors go
-            f"{parser.prog} {__version__} (Python {sys.version.split()[0]} at {sys.executable}, "
-            f"cryptography {shown('cryptography')}, pan-python {shown('pan-python')}, jeepney {shown('jeepney')})\n"
+            f"{parser.prog} {__version__} (Python {sys.version.split()[0]} at {sys.executable}, {others})\n"
         )
         parser.exit()
 
 
-def parser(prog: str, description: str, *, examples: str, usage: Optional[str] = None) -> argparse.ArgumentParser:
+def parser(
+    prog: str,
+    description: str,
+    *,
+    examples: str,
+    usage: Optional[str] = None,
+    exit_codes: str = EXIT_CODES,
+    packages: Sequence[str] = ("cryptography", "pan-python", "jeepney"),
+) -> argparse.ArgumentParser:
     """Return a parser with the options that mean the same in every command.
+
+    ``examples`` and ``exit_codes`` end the help; --version shows the versions of ``packages``.
 
     Raises (from ``parse_args``): UsageError.
     """
@@ -92,12 +106,12 @@ def parser(prog: str, description: str, *, examples: str, usage: Optional[str] =
         prog=prog,
         usage=usage,
         description=description,
-        epilog=f"examples:\n{examples}\n{EXIT_CODES}",
+        epilog=f"examples:\n{examples}\n{exit_codes}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     made.add_argument("-v", "--verbose", action="count", default=0, help="say more; twice for debugging")
-    made.add_argument("--version", action=_Version, nargs=0, help="show versions and leave")
+    made.add_argument("--version", action=_Version, nargs=0, packages=packages, help="show versions and leave")
     state = made.add_argument_group("state and log")
     state.add_argument("--state-dir", type=path, metavar="DIR", help="journal and locks (default /var/lib/certhooks)")
     state.add_argument("--log-file", type=path, metavar="FILE", help=f"log (default /var/log/{prog}.log)")
@@ -114,6 +128,19 @@ def word(text: str) -> str:
 def path(text: str) -> Path:
     """Return an option's value as a path; see ``word``."""
     return Path(word(text))
+
+
+def leading_options(made: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split a call into our options and, from the first other word on, what the caller passes: never read as options.
+
+    ACME clients pass tokens, and tokens may begin with a hyphen.
+    """
+    words = list(argv)
+    at = 0
+    while at < len(words) and words[at].startswith("-") and words[at] not in {"-", "--"}:
+        action = made._option_string_actions.get(words[at])  # noqa: SLF001  argparse tells in no other way
+        at += 1 if action is None or action.nargs == 0 else 2
+    return words[:at], words[at:]
 
 
 def add_push_options(made: argparse.ArgumentParser, *, several: bool = True) -> None:
@@ -140,7 +167,7 @@ def add_push_options(made: argparse.ArgumentParser, *, several: bool = True) -> 
     push.add_argument("--force", action="store_true", help="do it even when nothing differs")
     push.add_argument("--prune", action="store_true", help="remove superseded certificates that nothing uses any more")
     push.add_argument(
-        "--timeout", type=_seconds, default=TIMEOUT, metavar="SECONDS", help="for the whole run (default 900)"
+        "--timeout", type=seconds, default=TIMEOUT, metavar="SECONDS", help="for the whole run (default 900)"
     )
     if several:
         push.add_argument("--jobs", type=_count, default=100, metavar="N", help="devices side by side (default 100)")
@@ -384,7 +411,8 @@ def _as_error(result: Result) -> Error:
     return Error(result.message, hint=result.hint)
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """Return an option's value as seconds, more than none and a day at most."""
     try:
         value = float(text)
     except ValueError:

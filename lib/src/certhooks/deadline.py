@@ -41,6 +41,11 @@ class Deadline:
         """End it now: whoever waits wakes up, and every later check fails."""
         self._interrupted.set()
 
+    def extend(self, seconds: float) -> None:
+        """Give at least that many seconds from now, also after the end or an interrupt: to take something back."""
+        self._interrupted.clear()
+        self._end = max(self._end, self._clock() + seconds)
+
     def elapsed(self) -> float:
         """Return the seconds since the start, also after the end."""
         return self.seconds - (self._end - self._clock())

@@ -11,13 +11,13 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
+from certhooks import files
 from certhooks.deadline import Deadline, growing
 from certhooks.errors import BusyError, DeadlineError, StateError
 from certhooks.secrets import redact
@@ -120,7 +120,10 @@ class Record:
 
     def _write(self) -> None:
         document = {"version": 1, "target": self.target, "attempts": [vars(a) for a in self.attempts]}
-        _replace(self._path, json.dumps(document).encode())
+        try:
+            files.replace(self._path, json.dumps(document).encode())
+        except OSError as e:
+            raise state_error(e, self._path) from e
 
 
 class Journal:
@@ -136,7 +139,7 @@ class Journal:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             info = folder.stat()
         except (OSError, ValueError) as e:
-            raise _state_error(e, folder) from e
+            raise state_error(e, folder) from e
         if info.st_mode & 0o077 or info.st_uid not in {0, os.geteuid()}:
             raise StateError(
                 f"the state folder {folder} is open to others (uid {info.st_uid}, mode {info.st_mode & 0o7777:04o})",
@@ -171,7 +174,7 @@ class Journal:
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as e:
-            raise _state_error(e, path) from e
+            raise state_error(e, path) from e
         try:
             waited = _acquire(fd, label or device, deadline)
             try:
@@ -189,7 +192,7 @@ class Journal:
         except FileNotFoundError:
             return None
         except OSError as e:
-            raise _state_error(e, path) from e
+            raise state_error(e, path) from e
         try:
             document = json.loads(text)
             return Record(path, str(document["target"]), [_attempt(stored) for stored in document["attempts"]])
@@ -228,7 +231,7 @@ def _acquire(fd: int, device: str, deadline: Deadline) -> bool:
             deadline.pause(pause)
         except DeadlineError:
             raise BusyError(
-                f"another run holds {device}", hint="wait for it to end, or look for it: pgrep -af instcert"
+                f"another run holds {device}", hint="wait for it to end, or look for it: pgrep -af 'instcert|ipa_dns'"
             ) from None
     raise AssertionError("growing() has no end")
 
@@ -246,25 +249,8 @@ def _slug(name: str) -> str:
     return f"{readable}-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:8]}"
 
 
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file whole: a reader or a crash sees the old one or the new one."""
-    try:
-        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".new")  # 0600 by itself
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            with suppress(OSError):
-                Path(temporary).unlink()
-            raise
-    except OSError as e:
-        raise _state_error(e, path) from e
-
-
-def _state_error(error: Exception, path: Path) -> StateError:
+def state_error(error: Exception, path: Path) -> StateError:
+    """Return the error that tells why a file of the state folder cannot be used."""
     reason = getattr(error, "strerror", None) or str(error)
     return StateError(
         f"cannot use the state folder: {path}: {reason.lower()}",

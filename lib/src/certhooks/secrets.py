@@ -8,7 +8,7 @@ import stat
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn, Optional, Union
+from typing import Callable, NoReturn, Optional, Union
 from urllib.parse import quote, quote_plus
 
 from certhooks.errors import CredentialsError
@@ -53,8 +53,10 @@ def redact(text: str) -> str:
     return text
 
 
-def read_private(path: Union[str, Path]) -> str:
+def read_private(path: Union[str, Path], *, holds_secret: Callable[[str], bool] = lambda _text: True) -> str:
     """Return the text of a credentials file, read once through one descriptor.
+
+    Others may read a file that ``holds_secret`` finds none in.
 
     Raises:
         CredentialsError: it is missing, not a regular file, readable or writable by others, owned by
@@ -72,20 +74,22 @@ def read_private(path: Union[str, Path]) -> str:
         os.close(fd)
         raise CredentialsError(f"{path} is not a regular file")
     with os.fdopen(fd, "rb") as file:
-        if info.st_mode & 0o077:
-            raise CredentialsError(
-                f"{path} can be read by others (mode {stat.S_IMODE(info.st_mode):04o})",
-                hint=f"chmod 0600 {path}, and renew the key if others had access",
-            )
         if info.st_uid not in {0, os.geteuid()}:
             raise CredentialsError(f"{path} belongs to uid {info.st_uid}", hint=f"chown root:root {path}")
         data = file.read(_MAX_FILE + 1)
     if len(data) > _MAX_FILE:
         raise CredentialsError(f"{path} is larger than {_MAX_FILE} bytes: not a credentials file")
     try:
-        return data.decode("utf-8-sig")  # Windows editors begin a file with a mark
+        text = data.decode("utf-8-sig")  # Windows editors begin a file with a mark
     except UnicodeDecodeError:
         raise CredentialsError(f"{path} is not a text file") from None
+    private = holds_secret(text)
+    if info.st_mode & (0o077 if private else 0o022):
+        raise CredentialsError(
+            f"{path} can be {'read' if private else 'changed'} by others (mode {stat.S_IMODE(info.st_mode):04o})",
+            hint=f"chmod 0600 {path}, and renew the key if others had access",
+        )
+    return text
 
 
 def from_command(setting: str, command: str) -> Secret:

@@ -1,0 +1,72 @@
+"""``ipa_dns_md setup|teardown``: the program for Apache mod_md's MDChallengeDns01, versions 1 and 2.
+
+Version 1 does not tell teardown the value: what the list of our values has for that domain is removed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Optional
+
+from certhooks import cli
+from certhooks.errors import UsageError
+from certhooks_freeipa_dns import front
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+PROG = "ipa_dns_md"
+
+_RUN = "mod_md"
+_EXAMPLES = """\
+  MDChallengeDns01 /usr/local/bin/ipa_dns_md
+  MDChallengeDns01Version 2
+      in Apache's configuration; the second from mod_md 2.4.23 on
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser."""
+    made = front.parser(
+        PROG,
+        "Answers dns-01 challenges of Apache's mod_md in FreeIPA's DNS, as the program of MDChallengeDns01.",
+        usage="ipa_dns_md [options] setup DOMAIN VALUE\n       ipa_dns_md [options] teardown DOMAIN [VALUE]",
+        examples=_EXAMPLES,
+    )
+    made.add_argument("operation", metavar="setup|teardown", nargs="?", help="add the value, or remove it")
+    made.add_argument("words", metavar="WORD", nargs="*", help="what mod_md passes with it")
+    return made
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command and return its exit code."""
+    return front.call(PROG, parser, _hook, argv)
+
+
+def entry() -> None:
+    """Run as the installed script."""
+    cli.entry(main)
+
+
+def _hook(args: argparse.Namespace, screen: cli.Screen) -> int:
+    from certhooks_freeipa_dns import names
+
+    operation, words = args.operation, args.words
+    if operation == "setup" and len(words) == 2:  # noqa: PLR2004  domain and value
+        challenge = front.challenge(*words)
+        front.core(args, screen, front.settings(args), run=_RUN).add([challenge])
+        return 0
+    if operation == "teardown" and len(words) == 2:  # noqa: PLR2004  version 2
+        challenge = front.challenge(*words)
+        front.core(args, screen, front.settings(args), run=_RUN).remove([challenge])
+        return 0
+    if operation == "teardown" and len(words) == 1:
+        name = names.challenge(words[0])
+        core = front.core(args, screen, front.settings(args), run=_RUN)
+        core.forget(core.ledger.entries(lambda entry: entry.name == name and entry.run == _RUN))
+        return 0
+    raise UsageError("mod_md passes setup DOMAIN VALUE, or teardown DOMAIN [VALUE]", hint=f"{PROG} --help")
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,27 @@
+"""Files that are whole at any moment: a reader or a crash sees the old one or the new one."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write a file of mode 0600 whole, and on the disk before this returns.
+
+    Raises:
+        OSError: it cannot be; the old one is as it was, and nothing lies beside it.
+    """
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".new")  # 0600 by itself
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(temporary).unlink()
+        raise

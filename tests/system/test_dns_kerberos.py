@@ -1,0 +1,228 @@
+"""Kerberos without a password anywhere: a keytab lets into FreeIPA's API, and signs dynamic updates."""
+
+from __future__ import annotations
+
+import base64
+import time
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from certhooks_freeipa_dns import kerberos
+from tests.lab import bind
+from tests.lab import kdc as lab_kdc
+from tests.lab.bind import Bind
+from tests.lab.dns01 import FOREIGN, NAME, OTHER, VALUE, Scene
+from tests.lab.kdc import REALM, Kdc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_LACKS = [*bind.missing(), *lab_kdc.missing()] + ["gssapi"] * (not find_spec("gssapi"))
+pytestmark = pytest.mark.skipif(bool(_LACKS), reason=f"not here: {', '.join(_LACKS)}")
+
+WEB = "host/web.example.test"
+
+
+@pytest.fixture(scope="module")
+def kdc() -> Iterator[Kdc]:
+    """Run one realm for the file."""
+    with Kdc() as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def realm(kdc: Kdc, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process find the realm."""
+    for key, value in kdc.environment.items():
+        monkeypatch.setenv(key, value)
+
+
+class Acceptor:
+    """Checks Negotiate tokens as FreeIPA's web server does."""
+
+    def __init__(self, kdc: Kdc) -> None:
+        self.principals: list[str] = []
+        self._keytab = kdc.keytab("HTTP/localhost")
+
+    def __call__(self, header: str) -> bool:
+        import gssapi
+        from gssapi.raw import GSSError
+
+        creds = gssapi.Credentials(usage="accept", store={"keytab": f"FILE:{self._keytab}"})
+        context = gssapi.SecurityContext(creds=creds, usage="accept")
+        try:
+            context.step(base64.b64decode(header.partition(" ")[2]))
+        except GSSError:
+            return False
+        self.principals.append(str(context.initiator_name))
+        return True
+
+
+@pytest.fixture(scope="module")
+def acceptor(kdc: Kdc) -> Acceptor:
+    """Make the web server's side."""
+    return Acceptor(kdc)
+
+
+def test_a_keytab_lets_into_the_api(
+    kdc: Kdc, acceptor: Acceptor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first request carries the ticket and no login comes before it; no ticket cache is written."""
+    with Scene(tmp_path, zones={"example.test": ""}, accept=acceptor) as scene:
+        words = ("--keytab", str(kdc.keytab(WEB)), "add", "www.example.test", VALUE)
+        done = scene.run("ipa_dns", *words, capsys=capsys)
+        assert (done.code, done.err) == (0, ""), done
+        assert set(scene.ipa.requests) == {"/ipa/session/json"}
+        assert len(scene.ipa.requests) == 3
+        assert set(acceptor.principals) == {f"{WEB}@{REALM}"}
+        assert acceptor.principals.count(f"{WEB}@{REALM}") == 1  # the session lasts for the run
+    assert not list(tmp_path.glob("krb5cc*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "told"),
+    [
+        (("--keytab", "/nowhere/keytab"), 5, "cannot read the keytab"),
+        (("--keytab", "@web", "--principal", "host/nobody.example.test"), 5, "has no usable key of host/nobody"),
+        (("--keytab", "@config"), 5, "has no usable key"),
+    ],
+)
+def test_keytabs_that_do_not_work(  # noqa: PLR0917  parameters of the test
+    options: tuple[str, ...],
+    code: int,
+    told: str,
+    kdc: Kdc,
+    acceptor: Acceptor,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The reason is told before anything is sent."""
+    with Scene(tmp_path, accept=acceptor) as scene:
+        places = {"@web": str(kdc.keytab(WEB)), "@config": str(scene.config)}
+        words = [places.get(word, word) for word in options]
+        done = scene.run("ipa_dns", *words, "add", "www.example.test", VALUE, capsys=capsys)
+        assert (done.code, told in done.err, scene.ipa.requests) == (code, True, []), done
+
+
+def test_no_kdc(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A KDC that is down is no matter of credentials."""
+    with Kdc() as gone:
+        keytab = gone.keytab(WEB)
+        gone.stop()
+        monkeypatch.setenv("KRB5_CONFIG", gone.environment["KRB5_CONFIG"])
+        with Scene(tmp_path) as scene:
+            words = ("--keytab", str(keytab), "add", "www.example.test", VALUE)
+            done = scene.run("ipa_dns", *words, capsys=capsys)
+            assert done.code == 4, done
+            assert "ontact any KDC" in done.err
+
+
+def test_without_gssapi(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hint tells how to get it and how to go without it."""
+    monkeypatch.setattr(kerberos, "installed", lambda: False)
+    with Scene(tmp_path) as scene:
+        keytab = tmp_path / "keytab"
+        keytab.write_bytes(b"")
+        words = ("--keytab", str(keytab), "add", "www.example.test", VALUE)
+        done = scene.run("ipa_dns", *words, capsys=capsys)
+        assert (done.code, "gssapi" in done.err, "password_file" in done.err) == (5, True, True), done
+
+
+@pytest.fixture
+def updatable(kdc: Kdc) -> Iterator[Bind]:
+    """Run a name server that lets each host change the TXT records below its own name, by its Kerberos key."""
+    key = kdc.keytab("DNS/localhost", "DNS/ns.example.test")
+    policy = f"grant lab zonesub ANY; grant {REALM} krb5-selfsub . TXT; grant {REALM} krb5-self . TXT;"
+    text = "_acme-challenge.other CNAME other\nweb A 192.0.2.1\n"
+    options = f'tkey-gssapi-keytab "{key}";'
+    # BIND's replay cache would be root's in /var/tmp.
+    environment = {**kdc.environment, "KRB5RCACHENAME": "none:"}
+    with Bind({"example.test": text}, policy=policy, options=options, environment=environment) as made:
+        yield made
+
+
+@pytest.mark.parametrize("signed_by", ["gssapi", "nsupdate"])
+def test_dynamic_updates(  # noqa: PLR0917  parameters of the test
+    signed_by: str,
+    kdc: Kdc,
+    updatable: Bind,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A host changes what is its own with nothing but its key, beside others' values and in their TTL, and no more."""
+    if signed_by == "nsupdate":
+        monkeypatch.setattr(kerberos, "installed", lambda: False)
+    name = "_acme-challenge.web.example.test"
+    with Scene(tmp_path) as scene:
+        updatable.add(name, FOREIGN, ttl=33)
+        scene.configure(nameserver=updatable.where, resolver=updatable.where, port=updatable.port)
+        common = ("--backend", "update", "--server", "localhost", "--keytab", str(kdc.keytab(WEB)))
+        words = ("web.example.test", VALUE, "web.example.test", OTHER, "x.web.example.test", VALUE)
+        began = time.monotonic()
+        done = scene.run("ipa_dns", *common, "add", *words, capsys=capsys)
+        assert (done.code, done.err, time.monotonic() - began < 5) == (0, "", True), done
+        assert updatable.txt(name) == {FOREIGN, VALUE, OTHER}
+        assert updatable.ttl(name) == 33
+        assert updatable.ttl("_acme-challenge.x.web.example.test") == 60
+        assert [entry.backend for entry in scene.ours()] == ["update"] * 3
+        done = scene.run("ipa_dns", *common, "add", "mail.example.test", VALUE, capsys=capsys)
+        assert (done.code, "refuses the update" in done.err, "krb5-selfsub" in done.err) == (12, True, True), done
+        for _ in range(2):
+            assert scene.run("ipa_dns", *common, "del", *words, capsys=capsys).code == 0
+        assert updatable.txt(name) == {FOREIGN}
+        assert updatable.txt("_acme-challenge.x.web.example.test") == set()
+        assert not scene.ours()
+        assert not scene.ipa.requests
+
+
+@pytest.mark.parametrize("signed_by", ["gssapi", "nsupdate"])
+def test_updates_that_nobody_signs(  # noqa: PLR0917  parameters of the test
+    signed_by: str,
+    kdc: Kdc,
+    updatable: Bind,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A server whose name has no key in the realm, and a keytab without one, are matters of credentials."""
+    if signed_by == "nsupdate":
+        monkeypatch.setattr(kerberos, "installed", lambda: False)
+    with Scene(tmp_path) as scene:
+        scene.configure(nameserver=updatable.where, resolver=updatable.where, port=updatable.port)
+        common: tuple[Any, ...] = ("--backend", "update", "--keytab", str(kdc.keytab(WEB)))
+        words = ("add", "web.example.test", VALUE)
+        if signed_by == "gssapi":
+            done = scene.run("ipa_dns", *common, "--server", "127.0.0.1", *words, capsys=capsys)
+            assert (done.code, "hint: " in done.err) == (5, True), done
+        empty = tmp_path / "empty"
+        empty.write_bytes(b"")
+        done = scene.run(
+            "ipa_dns", "--backend", "update", "--server", "localhost", "--keytab", str(empty), *words, capsys=capsys
+        )
+        assert (done.code, "hint: " in done.err) == (5, True), done
+        assert updatable.txt("_acme-challenge.web.example.test") == set()
+        assert not scene.ours()
+
+
+def test_the_primary_is_found(kdc: Kdc, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a server in the settings, updates go to the one that the zone's SOA record names."""
+    key = kdc.keytab("DNS/localhost", "DNS/ns.example.test")
+    options = f'tkey-gssapi-keytab "{key}";'
+    environment = {**kdc.environment, "KRB5RCACHENAME": "none:"}
+    policy = f"grant {REALM} krb5-selfsub . TXT;"
+    with (
+        Bind({"example.test": ""}, policy=policy, options=options, environment=environment) as dns,
+        Scene(tmp_path) as scene,
+    ):
+        scene.config.write_text(
+            f"[ipa]\nbackend = update\nkeytab = {kdc.keytab(WEB)}\n[dns]\nresolver = {dns.where}\nport = {dns.port}\n"
+        )
+        done = scene.run("ipa_dns", "add", "web.example.test", VALUE, capsys=capsys)
+        assert (done.code, dns.txt("_acme-challenge.web.example.test")) == (0, {VALUE}), done
+        assert [entry.server for entry in scene.ours()] == ["ns.example.test"]
+        assert scene.run("ipa_dns", "del", "web.example.test", VALUE, capsys=capsys).code == 0
+        assert NAME not in scene.log()
