@@ -257,12 +257,17 @@ def test_a_session_can_expire(freeipa: FreeIPA) -> None:
     client._request("ping", [], {})
 
 
-def test_an_account_can_be_disabled(fresh_freeipa: FreeIPA) -> None:
-    """A disabled user cannot log in any more."""
+def test_an_account_can_be_locked(fresh_freeipa: FreeIPA) -> None:
+    """After too many wrong passwords the right one is refused too, until an administrator unlocks the account."""
     fresh_freeipa.api("user_add", "locked", givenname="Lo", sn="Cked", userpassword="First-1-secret")
     Client(names.SERVER.host, verify_ssl=CA_FILE).change_password("locked", "Second-2-secret", "First-1-secret")
     login("locked", "Second-2-secret")
     fresh_freeipa.lock("locked")
+    with pytest.raises(exceptions.Unauthorized):
+        login("locked", "Second-2-secret")
+    fresh_freeipa.api("user_unlock", "locked")
+    login("locked", "Second-2-secret")
+    fresh_freeipa.api("user_disable", "locked")
     with pytest.raises(exceptions.Unauthorized):
         login("locked", "Second-2-secret")
 

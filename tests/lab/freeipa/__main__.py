@@ -1,6 +1,6 @@
 """A real FreeIPA server by hand, from the root of the checkout, as root.
 
-    python -m tests.lab.freeipa build        make it, once; about four minutes
+    python -m tests.lab.freeipa build        make it, once; about eight minutes
     python -m tests.lab.freeipa up           start it, as freshly installed
     python -m tests.lab.freeipa shell        a shell on it, with a ticket of its administrator
     python -m tests.lab.freeipa exec ARG...  a command on it
@@ -13,6 +13,7 @@ It has a network of its own: server.ipa.test is 10.77.0.10 there, and nowhere el
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -55,13 +56,20 @@ def _build() -> None:
 
 
 def _up() -> None:
-    if _recorded():
-        raise system.LabError("it is up already: python -m tests.lab.freeipa reset, or down")
     build.build()
     began = time.monotonic()
-    lab = server.FreeIPA(own_network=True, detached=True)
-    lab.start()
-    _UP.write_text(json.dumps({"holder": lab.holder, "pid": lab.pid, "born": _born(lab.pid)}))
+    with _UP.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _recorded():
+            raise system.LabError("it is up already: python -m tests.lab.freeipa reset, or down")
+        lab = server.FreeIPA(own_network=True, detached=True)
+        lab.lay_out()
+        _UP.write_text(json.dumps({"holder": lab.holder, "pid": lab.pid, "born": _born(lab.pid)}))  # for down, from now
+    try:
+        lab.services("start", "all")
+    except BaseException:
+        _down()
+        raise
     print(f"up in {time.monotonic() - began:.1f} s: admin / {names.ADMIN_PASSWORD}, python -m tests.lab.freeipa shell")
 
 

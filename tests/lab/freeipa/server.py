@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, Optional, Union
 
@@ -96,7 +96,15 @@ class FreeIPA(System):
 
         For what ``*_add_host`` and its like could not add, FreeIPA has no error but a list.
         """
-        result: dict[str, Any] = self._client._request(method, list(args), options)
+        from python_freeipa.exceptions import Denied, Unauthorized
+
+        try:
+            result: dict[str, Any] = self._client._request(method, list(args), options)
+        except Denied:
+            raise
+        except Unauthorized:  # a test has ended the session
+            del self._client
+            result = self._client._request(method, list(args), options)
         assert not _refused(result.get("failed", {})), (method, args, options, result)
         return result
 
@@ -150,8 +158,14 @@ class FreeIPA(System):
             ticket.unlink()
 
     def lock(self, user: str) -> None:
-        """Disable an account."""
-        self.api("user_disable", user)
+        """Lock an account, as too many wrong passwords do."""
+        from python_freeipa import Client
+        from python_freeipa.exceptions import Unauthorized
+
+        allowed = int(self.api("pwpolicy_show")["result"]["krbpwdmaxfailure"][0])
+        for _ in range(allowed + 1):
+            with suppress(Unauthorized):
+                self._logged_in(Client(self.node.host), user, "wrong")
 
     def write_keytab(self, principal: str, to: Path) -> None:
         """Make new keys for a principal and write them into a file here, for its owner alone."""
@@ -184,9 +198,12 @@ class FreeIPA(System):
     def _client(self) -> Client:
         from python_freeipa import Client
 
-        client = Client(self.node.host, verify_ssl=str(self.path("/etc/ipa/ca.crt")))
+        return self._logged_in(Client(self.node.host), "admin", names.ADMIN_PASSWORD)
+
+    def _logged_in(self, client: Client, user: str, password: str) -> Client:
+        client._verify_ssl = str(self.path("/etc/ipa/ca.crt"))
         client._session.trust_env = False  # else a variable of the environment names other CAs
-        client.login("admin", names.ADMIN_PASSWORD)
+        client.login(user, password)
         return client
 
 

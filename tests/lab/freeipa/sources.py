@@ -38,10 +38,12 @@ def tarball() -> Path:
         apt = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "-o", "Dir::Etc::sourceparts=/dev/null"]
         apt += ["-o", f"Dir::Etc::sourcelist={folder}/sources.list", "-o", f"Dir::State::lists={folder}/lists"]
         apt += ["-o", f"Dir::Cache={folder}/cache"]
-        run([*apt, "update"], folder=folder)
-        run([*apt, "source", "--download-only", "--tar-only", "freeipa"], folder=folder)
-        [found] = folder.glob(f"freeipa_{VERSION}.orig.tar.*")
-        _checked(found).rename(kept)
+        try:
+            run([*apt, "update"], folder=folder)
+            run([*apt, "source", "--download-only", "--tar-only", "freeipa"], folder=folder)
+            _checked(folder / kept.name).rename(kept)
+        except LabError as error:
+            raise LabError(f"{error}\nwithout the archive: {GIVEN}=/path/to/{kept.name}") from error
         remove(folder)
     return _checked(kept)
 
