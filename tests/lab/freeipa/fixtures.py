@@ -4,7 +4,8 @@
 
     def test_something(freeipa: FreeIPA, enrolled_host: EnrolledHost) -> None: ...
 
-The server is started once a file (``freeipa``), or anew for a test (``fresh_freeipa``).
+The server is started once a file (``freeipa``; two of them: ``freeipa_pair``), or anew for a test
+(``fresh_freeipa``).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import pytest
 
 from tests.lab.freeipa import build, client, names
 from tests.lab.freeipa.client import EnrolledHost
-from tests.lab.freeipa.server import FreeIPA
+from tests.lab.freeipa.server import FreeIPA, Pair
 from tests.lab.machine import machine_of_its_own
 
 if TYPE_CHECKING:
@@ -31,11 +32,25 @@ def enrolled_machine(*hosts: str) -> pytest.MarkDecorator:
 @pytest.fixture(scope="module")
 def freeipa() -> Iterator[FreeIPA]:
     """Run a server, the same one for all tests of a file."""
-    if not build.PAIR.built and not os.environ.get("CI"):
-        pytest.skip("not built: python -m tests.lab.freeipa build")
+    _need_build()
     with FreeIPA() as server:
         client.write(server)
         yield server
+
+
+@pytest.fixture(scope="module")
+def freeipa_pair() -> Iterator[Pair]:
+    """Run two servers, each the other's replica, the same ones for all tests of a file."""
+    _need_build()
+    with Pair() as both:
+        client.write(both.server)
+        yield both
+
+
+def _need_build() -> None:
+    """Skip where nothing is built; in CI that is a failure."""
+    if not build.PAIR.built and not os.environ.get("CI"):
+        pytest.skip("not built: python3 -m tests.lab.freeipa build")
 
 
 @pytest.fixture
