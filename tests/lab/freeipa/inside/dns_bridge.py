@@ -1,14 +1,16 @@
 """BIND for what FreeIPA holds, both ways, as bind-dyndb-ldap does it: Debian 12 has no package of that.
 
 Zones of the directory are served by Debian's named as dynamic zones, with FreeIPA's keytab and each zone's own update
-policy. Ten times a second what has changed in the directory is sent to named as dynamic updates, and what others have
-changed in named, with GSS-TSIG, is written to the directory, value by value.
+policy. It is a resolver too, as FreeIPA's is, with a root zone of its own: no question leaves the machine. Ten times
+a second what has changed in the directory is sent to named as dynamic updates, and what others have changed in named,
+with GSS-TSIG, is written to the directory, value by value.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -41,6 +43,7 @@ KEY_NAME = "lab-bridge."
 PERIOD = 0.1  # seconds
 SECONDS = 5.0  # for an answer
 DEFAULT_TTL = "86400"  # bind-dyndb-ldap's where neither entry nor zone says another
+_ROOT = f"@ 60 IN SOA lab. lab. 1 86400 86400 86400 5\n@ 60 IN NS lab.\nlab. 60 IN A {ADDRESS}\n"
 _SOA = ("idnssoamname", "idnssoarname", "idnssoarefresh", "idnssoaretry", "idnssoaexpire", "idnssoaminimum")
 
 
@@ -186,18 +189,21 @@ class Named:
     def _write_configuration(self, zones: dict[str, Zone]) -> None:
         lines = [
             self._key_text,
-            f'options {{ directory "{FOLDER}"; listen-on {{ {ADDRESS}; }}; listen-on-v6 {{ none; }}; recursion no;',
+            f'options {{ directory "{FOLDER}"; listen-on {{ {ADDRESS}; }}; listen-on-v6 {{ none; }}; recursion yes;',
             f'  pid-file "{FOLDER}/named.pid"; session-keyfile "{FOLDER}/session.key"; dnssec-validation no;',
             f'  managed-keys-directory "{FOLDER}"; tkey-gssapi-keytab "{KEYTAB}"; minimal-responses yes;',
-            f"  allow-transfer {{ key {KEY_NAME}; }}; check-names master ignore; notify no; }};",
+            f"  allow-transfer {{ key {KEY_NAME}; }}; check-names master ignore; notify no;",
+            "  empty-zones-enable no; };",
             "controls { };",
+            'zone "." { type master; file "root"; };',
         ]
         for name, zone in zones.items():
             lines.append(f'zone "{name}" {{ type master; file "{name}zone";')
             # FreeIPA's policies say "krb5-self *", which named takes from bind-dyndb-ldap, and not from a file
-            policy = zone.policy.replace(" krb5-self * ", " krb5-self . ")
+            policy = re.sub(r" (krb5-self|krb5-selfsub) \* ", r" \1 . ", zone.policy)
             lines.append(f"  update-policy {{ grant {KEY_NAME} zonesub ANY; {policy} }}; }};")
         (FOLDER / "named.conf").write_text("\n".join(lines))
+        (FOLDER / "root").write_text(_ROOT)
 
     def _wait(self, zone: str) -> None:
         while True:
