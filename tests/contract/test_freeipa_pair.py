@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import functools
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dns.resolver
-import pytest
 from cryptography import x509
 from python_freeipa import exceptions
 
-from tests.lab.freeipa import build, client, names
+from tests.lab.freeipa import names
 from tests.lab.freeipa.client import EnrolledHost
-from tests.lab.freeipa.fixtures import enrolled_machine
-from tests.lab.freeipa.server import FreeIPA, Pair
+from tests.lab.freeipa.fixtures import enrolled_machine, pair
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
+    from tests.lab.freeipa.server import FreeIPA, Pair
+
+__all__ = ["pair"]
 pytestmark = enrolled_machine()
 UNREACHABLE = 3  # getcert's exit status
 ZONE = f"{names.DOMAIN}."
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[Pair]:
-    """Run both servers, the same ones for all tests of this file."""
-    if not build.PAIR.built and not os.environ.get("CI"):
-        pytest.skip("not built: python -m tests.lab.freeipa build")
-    with Pair() as both:
-        client.write(both.server)
-        yield both
 
 
 def soon(what: Callable[[], object], seconds: float = 5.0) -> None:

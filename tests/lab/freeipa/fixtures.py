@@ -4,7 +4,7 @@
 
     def test_something(freeipa: FreeIPA, enrolled_host: EnrolledHost) -> None: ...
 
-The server is started once a file (``freeipa``), or anew for a test (``fresh_freeipa``).
+The server is started once a file (``freeipa``), or anew for a test (``fresh_freeipa``); ``pair`` is two of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 
 from tests.lab.freeipa import build, client, names
 from tests.lab.freeipa.client import EnrolledHost
-from tests.lab.freeipa.server import FreeIPA
+from tests.lab.freeipa.server import FreeIPA, Pair
 from tests.lab.machine import machine_of_its_own
 
 if TYPE_CHECKING:
@@ -31,11 +31,24 @@ def enrolled_machine(*hosts: str) -> pytest.MarkDecorator:
 @pytest.fixture(scope="module")
 def freeipa() -> Iterator[FreeIPA]:
     """Run a server, the same one for all tests of a file."""
-    if not build.PAIR.built and not os.environ.get("CI"):
-        pytest.skip("not built: python -m tests.lab.freeipa build")
+    _need_what_is_built()
     with FreeIPA() as server:
         client.write(server)
         yield server
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    """Run two servers, the same ones for all tests of a file."""
+    _need_what_is_built()
+    with Pair() as both:
+        client.write(both.server)
+        yield both
+
+
+def _need_what_is_built() -> None:
+    if not build.PAIR.built and not os.environ.get("CI"):
+        pytest.skip("not built: python -m tests.lab.freeipa build")
 
 
 @pytest.fixture
