@@ -145,9 +145,10 @@ class FreeIPA(System):
             told.unlink()
 
     def expire_sessions(self) -> None:
-        """End every session at the web server, as the end of its ticket does."""
+        """End every session at the web server, that of ``api`` too, as the end of its ticket does."""
         for ticket in self.path("/run/ipa/ccaches").iterdir():
             ticket.unlink()
+        self.__dict__.pop("_client", None)
 
     def lock(self, user: str) -> None:
         """Disable an account."""
