@@ -74,8 +74,6 @@ def hooks(scene: Scene, client: str, names: Sequence[str]) -> Cost:
 
 def floor(scene: Scene, client: str, names: Sequence[str]) -> Cost:
     """Do the same with nsupdate and a key."""
-    key = scene.folder / "key"
-    key.write_text(scene.dns.key)
     total = Cost(0, 0)
     for verb in ("add", "delete"):
         for some in [names] if client == "dehydrated" else [[name] for name in names]:
@@ -84,7 +82,7 @@ def floor(scene: Scene, client: str, names: Sequence[str]) -> Cost:
             lines += [f"update {verb} _acme-challenge.{name}. {ttl}TXT value-{name}" for name in some]
             script = scene.folder / "script"
             script.write_text("\n".join([*lines, "send", ""]))
-            total += measured(scene, ["/usr/bin/nsupdate", "-k", str(key), str(script)], {})
+            total += measured(scene, ["/usr/bin/nsupdate", "-k", str(scene.dns.key_file), str(script)], {})
     return total
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from certhooks.journal import Journal
 from certhooks_freeipa_dns.ledger import Entry, Ledger
-from tests.lab.bind import Bind
+from tests.lab.acme.bind import name_server
 from tests.lab.ipa_stub import PASSWORD, USER, IpaStub
 
 if TYPE_CHECKING:
@@ -50,10 +50,7 @@ class Done:
 class Scene:
     """Everything; ``ipa`` and ``dns`` may be changed while it runs."""
 
-    def __init__(
-        self, folder: Path, *, zones: Mapping[str, str] | None = None, recursion: bool = False, **stub: Any
-    ) -> None:
-        self.recursion = recursion
+    def __init__(self, folder: Path, *, zones: Mapping[str, str] | None = None, **stub: Any) -> None:
         self.folder = folder
         self.zones = dict(zones) if zones is not None else {"example.test": ""}
         self.stub = stub
@@ -62,7 +59,7 @@ class Scene:
     def __enter__(self) -> Self:
         unserved = {*self.stub.get("forward", ()), *self.stub.get("inactive", ())}
         served = {zone: text for zone, text in self.zones.items() if zone not in unserved}
-        self.dns = self._hold.enter_context(Bind(served, recursion=self.recursion))
+        self.dns = self._hold.enter_context(name_server(served, resolver=False))
         self.ipa = self._hold.enter_context(IpaStub(self.zones, dns=self.dns, **self.stub))
         password = self.folder / "password"
         password.touch(mode=0o600)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab import bind
+from tests.lab.acme.bind import PROGRAMS
+from tests.lab.daemons import PATH
 from tests.lab.dns01 import FOREIGN, NAME, Done, Scene
 
 if TYPE_CHECKING:
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
 
     Run = Callable[..., Done]
 
-needs_bind = pytest.mark.skipif(bool(bind.missing()), reason=f"not here: {', '.join(bind.missing())}")
+_LACKS = [name for name in PROGRAMS if not shutil.which(name, path=PATH)]
+needs_bind = pytest.mark.skipif(bool(_LACKS), reason=f"not here: {', '.join(_LACKS)}")
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from tests.lab.bind import Bind
+    from tests.lab.acme import NameServer
 
 USER, PASSWORD = "acme", "swordfish & more"
 Entry = dict[str, list[str]]
@@ -80,7 +80,7 @@ class IpaStub:
         self,
         zones: Iterable[str],
         *,
-        dns: Bind | None = None,
+        dns: NameServer | None = None,
         hidden: Iterable[str] = (),
         denied: Iterable[str] = (),
         inactive: Iterable[str] = (),
@@ -99,7 +99,8 @@ class IpaStub:
         self._dns = dns
         self._accept = accept
         self._sessions: set[str] = set()
-        self._lock = threading.Lock()
+        self._lock, self._serving = threading.Lock(), threading.Lock()
+        self._changes: list[str] = []  # what the name server has not been told yet, as nsupdate takes it
         self._folder = TemporaryDirectory(prefix="ipa-stub-")
         issued = self.ca.issue(list(names))
         pair = Path(self._folder.name, "pair.pem")
@@ -142,7 +143,14 @@ class IpaStub:
         zone = self._zone_of(name)
         self.zones[zone].setdefault(_relative(name, zone), {}).setdefault(f"{kind.lower()}record", []).append(value)
         if self._dns:
-            self._dns.add(name, value, kind)
+            self._dns.add(name, kind, _quoted(value, kind))
+
+    def serve(self) -> None:
+        """Have the name server serve what has been stored since the last time, in order."""
+        with self._serving:
+            lines, self._changes = self._changes, []
+            if self._dns and lines:
+                self._dns.update(*"\nsend\n".join(lines).splitlines())
 
     def call(self, method: str, arguments: list[Any], options: dict[str, Any]) -> dict[str, Any]:
         """Carry out one command; raise Failed with FreeIPA's code."""
@@ -228,12 +236,16 @@ class IpaStub:
         entries.setdefault(name, {}).setdefault("txtrecord", []).extend(new)
         if "dnsttl" in options:
             entries[name]["dnsttl"] = [str(options["dnsttl"])]
-        if self._dns:
-            for value in new:
-                self._dns.add(full, value, ttl=int(entries[name].get("dnsttl", ["86400"])[0]))
+        ttl = entries[name].get("dnsttl", ["86400"])[0]
+        self._changes += [f"update add {full}. {ttl} TXT {_quoted(value)}" for value in new]
+
+        def lose() -> None:
+            self._removed(entries, name, full, new)
+            self.serve()
+
         if count:
             self.faults.lose_later = (count - 1, seconds)
-            threading.Timer(seconds, lambda: self._removed(entries, name, full, new)).start()
+            threading.Timer(seconds, lose).start()
         return {"result": {}, "value": name, "summary": None}
 
     def _removed(self, entries: dict[str, Entry], name: str, full: str, values: list[str]) -> dict[str, Any]:
@@ -245,8 +257,7 @@ class IpaStub:
                 raise Failed(4026, f"TXT record does not contain '{value}'")
         for value in values:
             there.remove(value)
-            if self._dns:
-                self._dns.delete(full, value)
+            self._changes.append(f"update delete {full}. TXT {_quoted(value)}")
         if not there:
             entries[name].pop("txtrecord", None)
             if not set(entries[name]) - {"dnsttl"} and name != "@":
@@ -316,6 +327,7 @@ class _Handler(BaseHTTPRequestHandler):
             reply["result"] = self.ipa.call(given["method"], *given["params"])
         except Failed as e:
             reply["error"] = {"code": e.code, "message": e.text, "name": _NAMES.get(e.code, "Error"), "data": {}}
+        self.ipa.serve()
         if self.ipa.faults.drop_after:
             self.ipa.faults.drop_after -= 1
             self.connection.shutdown(socket.SHUT_RDWR)
@@ -340,3 +352,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _relative(name: str, zone: str) -> str:
     return "@" if name == zone else name[: -len(zone) - 1]
+
+
+def _quoted(value: str, kind: str = "TXT") -> str:
+    """Return a value as a zone file has it."""
+    return f'"{value}"' if kind == "TXT" else value

@@ -69,9 +69,9 @@ def test_all_are_added_in_one_call(scene: Scene) -> None:
     plugin = authenticator(scene)
     assert plugin.perform(both()) == [f"response to {VALUE}", f"response to {OTHER}"]
     assert scene.ipa.requests.count("/ipa/session/login_password") == 1
-    assert scene.dns.txt(NAME) == {FOREIGN, VALUE, OTHER}
+    assert scene.dns.values(NAME) == {FOREIGN, VALUE, OTHER}
     plugin.cleanup(both())
-    assert scene.dns.txt(NAME) == {FOREIGN}
+    assert scene.dns.values(NAME) == {FOREIGN}
 
 
 def test_a_failure_stops_certbot(scene: Scene) -> None:
@@ -84,5 +84,5 @@ def test_a_failure_stops_certbot(scene: Scene) -> None:
     asked = len(scene.ipa.requests)
     plugin.cleanup(both())
     assert len(scene.ipa.requests) == asked
-    assert scene.dns.txt(NAME) == {FOREIGN}
+    assert scene.dns.values(NAME) == {FOREIGN}
     assert not scene.ours()

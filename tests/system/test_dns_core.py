@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.lab import bind
-from tests.lab.bind import Bind
+from tests.lab.acme.bind import free_port, name_server
 from tests.lab.dns01 import FOREIGN, NAME, OTHER, VALUE, Scene, killed
 from tests.lab.dns_fixtures import needs_bind
 
@@ -23,7 +22,7 @@ pytestmark = needs_bind
 
 def untouched(scene: Scene, name: str = NAME) -> bool:
     """Tell whether only somebody else's value is left, in FreeIPA, in DNS and in our list."""
-    return scene.ipa.txt(name) == scene.dns.txt(name) == {FOREIGN} and not scene.ours()
+    return scene.ipa.txt(name) == scene.dns.values(name) == {FOREIGN} and not scene.ours()
 
 
 def test_a_value_comes_and_goes_alone(scene: Scene, run: Run) -> None:
@@ -31,7 +30,7 @@ def test_a_value_comes_and_goes_alone(scene: Scene, run: Run) -> None:
     for _ in range(2):
         done = run("add", "www.example.test", VALUE)
         assert (done.code, done.err) == (0, ""), done
-        assert scene.dns.txt(NAME) == {FOREIGN, VALUE}
+        assert scene.dns.values(NAME) == {FOREIGN, VALUE}
     assert [entry.value for entry in scene.ours()] == [VALUE]
     for _ in range(2):
         assert run("del", "www.example.test", VALUE).code == 0
@@ -41,9 +40,9 @@ def test_a_value_comes_and_goes_alone(scene: Scene, run: Run) -> None:
 def test_two_values_stand_side_by_side(scene: Scene, run: Run) -> None:
     """Apex and wildcard share a name: one call adds both, one leaves without the other. One begins with a hyphen."""
     assert run("add", "www.example.test", VALUE, "*.WWW.Example.Test.", OTHER).code == 0
-    assert scene.dns.txt(NAME) == {FOREIGN, VALUE, OTHER}
+    assert scene.dns.values(NAME) == {FOREIGN, VALUE, OTHER}
     assert run("del", "www.example.test", OTHER).code == 0
-    assert scene.dns.txt(NAME) == {FOREIGN, VALUE}
+    assert scene.dns.values(NAME) == {FOREIGN, VALUE}
 
 
 def test_ttl_is_set_where_the_entry_is_ours_alone(scene: Scene, run: Run) -> None:
@@ -78,10 +77,10 @@ def test_aliases_are_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     }
     with Scene(tmp_path, zones=zones) as scene:
         done = scene.run("ipa_dns", "add", "www.example.test", VALUE, capsys=capsys)
-        assert (done.code, scene.dns.txt("www.acme.test")) == (0, {VALUE}), done
+        assert (done.code, scene.dns.values("www.acme.test")) == (0, {VALUE}), done
         assert "zone acme.test, as www.acme.test" in done.out
         assert scene.run("ipa_dns", "del", "www.example.test", VALUE, capsys=capsys).code == 0
-        assert scene.dns.txt("www.acme.test") == set()
+        assert scene.dns.values("www.acme.test") == set()
         done = scene.run("ipa_dns", "add", "loop.example.test", VALUE, capsys=capsys)
         assert done.code == 2
         assert "run in a loop" in done.err
@@ -115,7 +114,7 @@ def test_zones_that_hold_nothing(
     """A zone of somebody else, a disabled one and a forward zone end before anything is written."""
     zones = {"example.test": "", **({} if zone == "other.test" else {zone: ""})}
     with Scene(tmp_path, zones=zones, **settings) as scene:
-        with Bind({"other.test": ""}) as others:
+        with name_server(["other.test"], resolver=False) as others:
             scene.configure(nameserver=f"{scene.dns.where} {others.where}")
             done = scene.run("ipa_dns", "add", f"www.{zone}", VALUE, capsys=capsys)
         assert (done.code == 2, told in done.err, "hint: " in done.err) == (True, True, True), done
@@ -137,15 +136,15 @@ def test_zone_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_a_lagging_server_is_waited_for_and_no_longer(scene: Scene, run: Run) -> None:
     """The command returns within 0.3 s after the last server has the value."""
-    with Bind({"example.test": ""}) as secondary:
+    with name_server(["example.test"]) as secondary:
         scene.configure(nameserver=f"{scene.dns.where} {secondary.where}")
         there = 0.0
 
         def transfer() -> None:
             nonlocal there
             time.sleep(3.0)
-            secondary.add(NAME, VALUE)
             there = time.monotonic()
+            secondary.add(NAME, "TXT", f'"{VALUE}"')
 
         thread = threading.Thread(target=transfer)
         thread.start()
@@ -159,7 +158,7 @@ def test_a_lagging_server_is_waited_for_and_no_longer(scene: Scene, run: Run) ->
 
 def test_a_server_that_never_gets_it(scene: Scene, run: Run) -> None:
     """The wait ends in time, names the laggard, and takes the value back; a majority or any one would do."""
-    with Bind({"example.test": ""}) as secondary:
+    with name_server(["example.test"]) as secondary:
         scene.configure(nameserver=f"{scene.dns.where} {secondary.where}", wait=2)
         began = time.monotonic()
         done = run("add", "www.example.test", VALUE)
@@ -170,13 +169,13 @@ def test_a_server_that_never_gets_it(scene: Scene, run: Run) -> None:
         assert run("--require", "majority", "add", "www.example.test", VALUE).code == 14
         assert untouched(scene)
         assert run("--require", "any", "add", "www.example.test", VALUE).code == 0
-        assert scene.dns.txt(NAME) == {FOREIGN, VALUE}
+        assert scene.dns.values(NAME) == {FOREIGN, VALUE}
 
 
 def test_a_silent_or_foreign_server_is_named(scene: Scene, run: Run) -> None:
     """A server that is down, and one that does not have the zone, are told apart."""
-    with Bind({"other.test": ""}) as other:
-        gone = bind.free_port()
+    with name_server(["other.test"], resolver=False) as other:
+        gone = free_port()
         scene.configure(nameserver=f"{scene.dns.where} {other.where} 127.0.0.1:{gone}", wait=1)
         done = run("add", "www.example.test", VALUE)
         assert done.code == 14
@@ -194,7 +193,7 @@ def test_lost_updates_are_made_good(later: bool, scene: Scene, run: Run) -> None
         scene.ipa.faults.lose = 3
     assert run("add", "www.example.test", VALUE).code == 0
     time.sleep(0.3)
-    assert scene.ipa.txt(NAME) == scene.dns.txt(NAME) == {FOREIGN, VALUE}
+    assert scene.ipa.txt(NAME) == scene.dns.values(NAME) == {FOREIGN, VALUE}
 
 
 def test_an_update_that_is_always_lost(scene: Scene, run: Run) -> None:
@@ -210,7 +209,7 @@ def test_concurrent_runs_on_one_name_lose_nothing(scene: Scene) -> None:
     values = [f"value{n}" for n in range(10)]
     started = [scene.start("ipa_dns", "add", "www.example.test", value) for value in values]
     assert [scene.ended(process).code for process in started] == [0] * 10
-    assert scene.dns.txt(NAME) == {FOREIGN, *values}
+    assert scene.dns.values(NAME) == {FOREIGN, *values}
     assert {entry.value for entry in scene.ours()} == set(values)
     started = [scene.start("ipa_dns", "del", "www.example.test", value) for value in values]
     assert [scene.ended(process).code for process in started] == [0] * 10
@@ -250,10 +249,10 @@ def test_a_killed_del_is_swept(point: str, nth: int, scene: Scene, run: Run) -> 
 
 def test_an_interrupted_wait_takes_back(scene: Scene) -> None:
     """SIGTERM while the name servers are waited for removes the value before the end."""
-    with Bind({"example.test": ""}) as secondary:
+    with name_server(["example.test"]) as secondary:
         scene.configure(nameserver=f"{scene.dns.where} {secondary.where}")
         process = scene.start("ipa_dns", "add", "www.example.test", VALUE)
-        while VALUE not in scene.dns.txt(NAME):
+        while VALUE not in scene.dns.values(NAME):
             time.sleep(0.05)
         process.terminate()
         assert scene.ended(process).code == 143

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.lab import bind
+from tests.lab.acme.bind import free_port
 from tests.lab.ca import CA
 from tests.lab.dns01 import FOREIGN, NAME, VALUE, Done, Scene
 from tests.lab.dns_fixtures import needs_bind
@@ -116,7 +116,7 @@ def test_silence(scene: Scene, run: Run) -> None:
 
 def test_nobody_listens(run: Run) -> None:
     """A server that is down is told by its name."""
-    port = bind.free_port()
+    port = free_port()
     assert failed(run("--server", f"localhost:{port}", "add", "www.example.test", VALUE), 4, f"localhost:{port}")
 
 
@@ -137,7 +137,7 @@ def test_failover(scene: Scene, run: Run) -> None:
     """A server that is down or has a fault is passed over; the removal asks the one that was written to first."""
     with IpaStub(["example.test"], ca=scene.ipa.ca) as broken:
         broken.faults.status = 500
-        servers = f"localhost:{bind.free_port()} {broken.where} {scene.ipa.where}"
+        servers = f"localhost:{free_port()} {broken.where} {scene.ipa.where}"
         assert run("--server", servers, "add", "www.example.test", VALUE).code == 0
         asked = len(broken.requests)
         assert asked == 1
@@ -226,13 +226,13 @@ def test_an_answer_that_is_lost(scene: Scene, run: Run) -> None:
 
     scene.ipa.call = breaking  # type: ignore[method-assign]
     assert run("add", "www.example.test", VALUE).code == 0
-    assert scene.ipa.txt(NAME) == scene.dns.txt(NAME) == {FOREIGN, VALUE}
+    assert scene.ipa.txt(NAME) == scene.dns.values(NAME) == {FOREIGN, VALUE}
     assert len(scene.ours()) == 1
 
 
 def test_what_cannot_be_taken_back_is_told_and_swept(scene: Scene, run: Run) -> None:
     """When the removal fails too, the warning says so, the list keeps the value, and sweep removes it later."""
-    scene.configure(wait=1, nameserver=f"{scene.dns.where} 127.0.0.1:{bind.free_port()}")
+    scene.configure(wait=1, nameserver=f"{scene.dns.where} 127.0.0.1:{free_port()}")
     scene.ipa.faults.codes["dnsrecord_del"] = (2100, "Insufficient access")
     done = run("add", "www.example.test", VALUE)
     assert (done.code, "could not take back 1 value(s)" in done.err) == (14, True), done

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.lab import bind
-from tests.lab.bind import Bind
+from tests.lab.acme.bind import free_port, name_server
 from tests.lab.dns01 import FOREIGN, NAME, OTHER, VALUE, Done, Scene
 from tests.lab.dns_fixtures import needs_bind
 
@@ -59,7 +58,7 @@ def script(scene: Scene, text: str, *, env: Mapping[str, str] | None = None) -> 
 
 def test_certbot_waits_once_for_all_values_of_its_run(scene: Scene) -> None:
     """Calls with more to come do not wait; the last one waits for all. Standard output stays empty."""
-    with Bind({"example.test": ""}) as secondary:
+    with name_server(["example.test"]) as secondary:
         scene.configure(nameserver=f"{scene.dns.where} {secondary.where}")
         done = script(
             scene,
@@ -73,10 +72,10 @@ def test_certbot_waits_once_for_all_values_of_its_run(scene: Scene) -> None:
         )
         assert (done.code, done.out) == (14, "")
         assert f"127.0.0.1:{secondary.port}" in done.err
-        assert scene.dns.txt(NAME) == {FOREIGN}  # both values are taken back
+        assert scene.dns.values(NAME) == {FOREIGN}  # both values are taken back
         assert not scene.ours()
-        secondary.add(NAME, VALUE)
-        secondary.add(NAME, OTHER)
+        secondary.add(NAME, "TXT", f'"{VALUE}"')
+        secondary.add(NAME, "TXT", f'"{OTHER}"')
         done = script(
             scene,
             """
@@ -86,7 +85,7 @@ def test_certbot_waits_once_for_all_values_of_its_run(scene: Scene) -> None:
             """,
         )
         assert (done.code, done.out, done.err) == (0, "", "")
-        assert scene.dns.txt(NAME) == {FOREIGN, VALUE, OTHER}
+        assert scene.dns.values(NAME) == {FOREIGN, VALUE, OTHER}
 
 
 def test_certbot_verbs_are_never_guessed(scene: Scene, call: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,10 +94,10 @@ def test_certbot_verbs_are_never_guessed(scene: Scene, call: Run, monkeypatch: p
     monkeypatch.setenv("CERTBOT_VALIDATION", VALUE)
     monkeypatch.setenv("CERTBOT_AUTH_OUTPUT", "x")
     assert call("ipa_dns_certbot", "auth").code == 0
-    assert scene.dns.txt(NAME) == {FOREIGN, VALUE}
+    assert scene.dns.values(NAME) == {FOREIGN, VALUE}
     monkeypatch.setenv("CERTBOT_REMAINING_CHALLENGES", "nonsense\n")
     assert call("ipa_dns_certbot", "cleanup").code == 0
-    assert scene.dns.txt(NAME) == {FOREIGN}
+    assert scene.dns.values(NAME) == {FOREIGN}
     for words in ([], ["deploy"], ["auth", "more"]):
         assert call("ipa_dns_certbot", *words).code == 1
 
@@ -163,10 +162,10 @@ def test_dehydrated_chain(scene: Scene, call: Run) -> None:
     ]
     assert call("ipa_dns_dehydrated", "deploy_challenge", *triples) == Done(0, "", "")
     assert scene.ipa.requests.count("/ipa/session/login_password") == 1
-    assert scene.dns.txt(NAME) == {FOREIGN, VALUE, OTHER}
+    assert scene.dns.values(NAME) == {FOREIGN, VALUE, OTHER}
     assert call("ipa_dns_dehydrated", "clean_challenge", *triples) == Done(0, "", "")
     assert scene.ipa.requests.count("/ipa/session/login_password") == 2
-    assert scene.dns.txt(NAME) == {FOREIGN}
+    assert scene.dns.values(NAME) == {FOREIGN}
     assert call("ipa_dns_dehydrated", "deploy_challenge", "www.example.test", "t").code == 1
 
 
@@ -183,7 +182,7 @@ def test_dehydrated_cleans_up_after_itself(chain: bool, scene: Scene) -> None:  
     done = script(scene, f"{calls}\nexit $?\n")
     assert done.code in {2, 4}, done
     assert done.out == ""
-    assert scene.dns.txt(NAME) == {FOREIGN}
+    assert scene.dns.values(NAME) == {FOREIGN}
     assert not scene.ours()
 
 
@@ -196,7 +195,7 @@ def test_dehydrated_exit_hook_removes_what_is_left_of_its_own_run(scene: Scene, 
         "(ipa_dns_dehydrated $O exit_hook 'an error')\n",
     )
     assert done == Done(0, "", "")
-    assert scene.dns.txt(NAME) == {FOREIGN, OTHER}
+    assert scene.dns.values(NAME) == {FOREIGN, OTHER}
 
 
 def test_dehydrated_hands_the_certificate_on(scene: Scene, call: Run) -> None:
@@ -229,15 +228,15 @@ def test_dehydrated_honours_the_old_names(scene: Scene, call: Run, monkeypatch: 
 
 def test_lego(scene: Scene, call: Run) -> None:
     """Default and RAW mode; no wait, because lego waits itself; what older versions asked for is answered."""
-    scene.configure(nameserver=f"{scene.dns.where} 127.0.0.1:{bind.free_port()}")  # a wait would fail
+    scene.configure(nameserver=f"{scene.dns.where} 127.0.0.1:{free_port()}")  # a wait would fail
     for words, value in (
         ([f"{NAME}.", OTHER], OTHER),
         (["--", "www.example.test", "-token", "-token.thumb"], "EK9NmDhiBQuVWjkdsOfHghuBsWtYKDzY6kAmvxfavCE"),
     ):
         assert call("ipa_dns_lego", "present", *words) == Done(0, "", "")
-        assert scene.dns.txt(NAME) == {FOREIGN, value}
+        assert scene.dns.values(NAME) == {FOREIGN, value}
         assert call("ipa_dns_lego", "cleanup", *words) == Done(0, "", "")
-        assert scene.dns.txt(NAME) == {FOREIGN}
+        assert scene.dns.values(NAME) == {FOREIGN}
     assert json.loads(call("ipa_dns_lego", "timeout").out) == {"timeout": 120, "interval": 2}
     assert call("ipa_dns_lego", "present", NAME).code == 1
     assert call("ipa_dns_lego").code == 1
@@ -252,9 +251,9 @@ def test_mod_md(scene: Scene, call: Run) -> None:
     assert call("ipa_dns", "add", "www.example.test", "byhand").code == 0
     for values in ([VALUE], []):
         assert call("ipa_dns_md", "setup", "www.example.test", VALUE).code == 0
-        assert scene.dns.txt(NAME) == {FOREIGN, "byhand", VALUE}
+        assert scene.dns.values(NAME) == {FOREIGN, "byhand", VALUE}
         assert call("ipa_dns_md", "teardown", "www.example.test", *values).code == 0
-        assert scene.dns.txt(NAME) == {FOREIGN, "byhand"}
+        assert scene.dns.values(NAME) == {FOREIGN, "byhand"}
     assert call("ipa_dns_md", "teardown", "www.example.test").code == 0
     for words in ([], ["setup", "www.example.test"], ["teardown"], ["other", "a", "b"]):
         assert call("ipa_dns_md", *words).code == 1
@@ -274,9 +273,9 @@ def test_acme_sh(scene: Scene) -> None:
     """
     env = {"IPA_DNS_CONFIG": str(scene.config), "IPA_DNS_OPTIONS": " ".join(scene.options[2:])}
     done = script(scene, f"{text} dns_ipa_dns_add {NAME} $W", env=env)
-    assert (done.code, scene.dns.txt(NAME)) == (0, {FOREIGN, OTHER}), done
+    assert (done.code, scene.dns.values(NAME)) == (0, {FOREIGN, OTHER}), done
     done = script(scene, f"{text} dns_ipa_dns_rm {NAME} $W", env=env)
-    assert (done.code, scene.dns.txt(NAME)) == (0, {FOREIGN}), done
+    assert (done.code, scene.dns.values(NAME)) == (0, {FOREIGN}), done
     assert script(scene, f"{text} dns_ipa_dns_add _acme-challenge.www.other.test $W", env=env).code == 1
 
 
@@ -372,7 +371,7 @@ class Service:
 @pytest.fixture
 def service(scene: Scene) -> Iterator[Service]:
     """Start the service on a loopback port."""
-    made = Service(scene, f"127.0.0.1:{bind.free_port()}")
+    made = Service(scene, f"127.0.0.1:{free_port()}")
     yield made
     made.process.terminate()
     out, err = made.process.communicate(timeout=30)
@@ -383,13 +382,13 @@ def test_httpreq(scene: Scene, service: Service) -> None:
     """Default and RAW mode are answered with 200 and an empty body; what it adds is removed again."""
     body = {"fqdn": f"{NAME}.", "value": OTHER}
     assert service.post("/present", body) == (200, "")
-    assert scene.dns.txt(NAME) == {FOREIGN, OTHER}
+    assert scene.dns.values(NAME) == {FOREIGN, OTHER}
     assert service.post("/cleanup", body) == (200, "")
     raw = {"domain": "www.example.test", "token": "-t", "keyAuth": "-t.k"}
     assert service.post("/present", raw)[0] == 200
-    assert len(scene.dns.txt(NAME)) == 2
+    assert len(scene.dns.values(NAME)) == 2
     assert service.post("/cleanup", raw)[0] == 200
-    assert scene.dns.txt(NAME) == {FOREIGN}
+    assert scene.dns.values(NAME) == {FOREIGN}
 
 
 def test_httpreq_lets_only_clients_in(scene: Scene, service: Service) -> None:
@@ -450,7 +449,7 @@ def test_httpreq_on_a_unix_socket(scene: Scene) -> None:
         connection.sendall(f"{head}\r\n{body}".encode())
         connection.settimeout(30)
         assert connection.recv(4096).split(b"\r\n")[0].endswith(b" 200 OK")
-    assert scene.dns.txt(NAME) == {FOREIGN, OTHER}
+    assert scene.dns.values(NAME) == {FOREIGN, OTHER}
     service.process.terminate()
     assert scene.ended(service.process).code == 0
     assert not path.exists()
@@ -480,4 +479,4 @@ def test_httpreq_answers_requests_side_by_side(scene: Scene, service: Service) -
         bodies = [{"fqdn": NAME, "value": f"value{n}"} for n in range(8)]
         assert [status for status, _ in pool.map(lambda body: service.post("/present", body), bodies)] == [200] * 8
     assert time.monotonic() - began < 25
-    assert scene.dns.txt(NAME) == {FOREIGN, *(f"value{n}" for n in range(8))}
+    assert scene.dns.values(NAME) == {FOREIGN, *(f"value{n}" for n in range(8))}

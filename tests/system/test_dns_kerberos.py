@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import base64
+import shutil
 import time
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from certhooks_freeipa_dns import kerberos
-from tests.lab import bind
-from tests.lab import kdc as lab_kdc
-from tests.lab.bind import Bind
+from tests.lab.acme import Kdc, NameServer
+from tests.lab.acme import kdc as lab_kdc
+from tests.lab.acme.bind import PROGRAMS, name_server
+from tests.lab.daemons import PATH, Daemons
 from tests.lab.dns01 import FOREIGN, NAME, OTHER, VALUE, Scene
-from tests.lab.kdc import REALM, Kdc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
-_LACKS = [*bind.missing(), *lab_kdc.missing()] + ["gssapi"] * (not find_spec("gssapi"))
+_LACKS = [name for name in (*PROGRAMS, *lab_kdc.PROGRAMS) if not shutil.which(name, path=PATH)]
+_LACKS += [] if find_spec("gssapi") else ["gssapi"]
 pytestmark = pytest.mark.skipif(bool(_LACKS), reason=f"not here: {', '.join(_LACKS)}")
 
 WEB = "host/web.example.test"
@@ -29,14 +33,23 @@ WEB = "host/web.example.test"
 @pytest.fixture(scope="module")
 def kdc() -> Iterator[Kdc]:
     """Run one realm for the file."""
-    with Kdc() as made:
+    with realm_of_its_own() as made:
+        yield made
+
+
+@contextmanager
+def realm_of_its_own() -> Iterator[Kdc]:
+    """Run a KDC."""
+    with Daemons("dns-lab") as daemons:
+        made = Kdc(daemons)
+        made.start()
         yield made
 
 
 @pytest.fixture(autouse=True)
 def realm(kdc: Kdc, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this process find the realm."""
-    for key, value in kdc.environment.items():
+    for key, value in kdc.env.items():
         monkeypatch.setenv(key, value)
 
 
@@ -77,8 +90,8 @@ def test_a_keytab_lets_into_the_api(
         assert (done.code, done.err) == (0, ""), done
         assert set(scene.ipa.requests) == {"/ipa/session/json"}
         assert len(scene.ipa.requests) == 3
-        assert set(acceptor.principals) == {f"{WEB}@{REALM}"}
-        assert acceptor.principals.count(f"{WEB}@{REALM}") == 1  # the session lasts for the run
+        assert set(acceptor.principals) == {f"{WEB}@{kdc.realm}"}
+        assert acceptor.principals.count(f"{WEB}@{kdc.realm}") == 1  # the session lasts for the run
     assert not list(tmp_path.glob("krb5cc*"))
 
 
@@ -109,10 +122,10 @@ def test_keytabs_that_do_not_work(  # noqa: PLR0917  parameters of the test
 
 def test_no_kdc(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A KDC that is down is no matter of credentials."""
-    with Kdc() as gone:
+    with realm_of_its_own() as gone:
         keytab = gone.keytab(WEB)
         gone.stop()
-        monkeypatch.setenv("KRB5_CONFIG", gone.environment["KRB5_CONFIG"])
+        monkeypatch.setenv("KRB5_CONFIG", gone.env["KRB5_CONFIG"])
         with Scene(tmp_path) as scene:
             words = ("--keytab", str(keytab), "add", "www.example.test", VALUE)
             done = scene.run("ipa_dns", *words, capsys=capsys)
@@ -132,23 +145,26 @@ def test_without_gssapi(tmp_path: Path, capsys: pytest.CaptureFixture[str], monk
 
 
 @pytest.fixture
-def updatable(kdc: Kdc) -> Iterator[Bind]:
+def updatable(kdc: Kdc) -> Iterator[NameServer]:
     """Run a name server that lets each host change the TXT records below its own name, by its Kerberos key."""
-    key = kdc.keytab("DNS/localhost", "DNS/ns.example.test")
-    policy = f"grant lab zonesub ANY; grant {REALM} krb5-selfsub . TXT; grant {REALM} krb5-self . TXT;"
-    text = "_acme-challenge.other CNAME other\nweb A 192.0.2.1\n"
-    options = f'tkey-gssapi-keytab "{key}";'
-    # BIND's replay cache would be root's in /var/tmp.
-    environment = {**kdc.environment, "KRB5RCACHENAME": "none:"}
-    with Bind({"example.test": text}, policy=policy, options=options, environment=environment) as made:
+    with by_key(kdc) as made:
         yield made
+
+
+def by_key(kdc: Kdc) -> AbstractContextManager[NameServer]:
+    """Return the name server ns1.example.test of example.test, which has a key in the realm."""
+    policy = [f"grant {kdc.realm} krb5-selfsub . TXT;", f"grant {kdc.realm} krb5-self . TXT;"]
+    text = "_acme-challenge.other CNAME other\nweb A 192.0.2.1\n"
+    keytab = kdc.keytab("DNS/localhost", "DNS/ns1.example.test")
+    zones = {"example.test": text}
+    return name_server(zones, servers="example.test", resolver=False, policy=policy, keytab=keytab, env=kdc.env)
 
 
 @pytest.mark.parametrize("signed_by", ["gssapi", "nsupdate"])
 def test_dynamic_updates(  # noqa: PLR0917  parameters of the test
     signed_by: str,
     kdc: Kdc,
-    updatable: Bind,
+    updatable: NameServer,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -158,14 +174,14 @@ def test_dynamic_updates(  # noqa: PLR0917  parameters of the test
         monkeypatch.setattr(kerberos, "installed", lambda: False)
     name = "_acme-challenge.web.example.test"
     with Scene(tmp_path) as scene:
-        updatable.add(name, FOREIGN, ttl=33)
+        updatable.add(name, "TXT", f'"{FOREIGN}"', ttl=33)
         scene.configure(nameserver=updatable.where, resolver=updatable.where, port=updatable.port)
         common = ("--backend", "update", "--server", "localhost", "--keytab", str(kdc.keytab(WEB)))
         words = ("web.example.test", VALUE, "web.example.test", OTHER, "x.web.example.test", VALUE)
         began = time.monotonic()
         done = scene.run("ipa_dns", *common, "add", *words, capsys=capsys)
         assert (done.code, done.err, time.monotonic() - began < 5) == (0, "", True), done
-        assert updatable.txt(name) == {FOREIGN, VALUE, OTHER}
+        assert updatable.values(name) == {FOREIGN, VALUE, OTHER}
         assert updatable.ttl(name) == 33
         assert updatable.ttl("_acme-challenge.x.web.example.test") == 60
         assert [entry.backend for entry in scene.ours()] == ["update"] * 3
@@ -173,8 +189,8 @@ def test_dynamic_updates(  # noqa: PLR0917  parameters of the test
         assert (done.code, "refuses the update" in done.err, "krb5-selfsub" in done.err) == (12, True, True), done
         for _ in range(2):
             assert scene.run("ipa_dns", *common, "del", *words, capsys=capsys).code == 0
-        assert updatable.txt(name) == {FOREIGN}
-        assert updatable.txt("_acme-challenge.x.web.example.test") == set()
+        assert updatable.values(name) == {FOREIGN}
+        assert updatable.values("_acme-challenge.x.web.example.test") == set()
         assert not scene.ours()
         assert not scene.ipa.requests
 
@@ -183,7 +199,7 @@ def test_dynamic_updates(  # noqa: PLR0917  parameters of the test
 def test_updates_that_nobody_signs(  # noqa: PLR0917  parameters of the test
     signed_by: str,
     kdc: Kdc,
-    updatable: Bind,
+    updatable: NameServer,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -204,25 +220,18 @@ def test_updates_that_nobody_signs(  # noqa: PLR0917  parameters of the test
             "ipa_dns", "--backend", "update", "--server", "localhost", "--keytab", str(empty), *words, capsys=capsys
         )
         assert (done.code, "hint: " in done.err) == (5, True), done
-        assert updatable.txt("_acme-challenge.web.example.test") == set()
+        assert updatable.values("_acme-challenge.web.example.test") == set()
         assert not scene.ours()
 
 
 def test_the_primary_is_found(kdc: Kdc, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a server in the settings, updates go to the one that the zone's SOA record names."""
-    key = kdc.keytab("DNS/localhost", "DNS/ns.example.test")
-    options = f'tkey-gssapi-keytab "{key}";'
-    environment = {**kdc.environment, "KRB5RCACHENAME": "none:"}
-    policy = f"grant {REALM} krb5-selfsub . TXT;"
-    with (
-        Bind({"example.test": ""}, policy=policy, options=options, environment=environment) as dns,
-        Scene(tmp_path) as scene,
-    ):
+    with by_key(kdc) as dns, Scene(tmp_path) as scene:
         scene.config.write_text(
             f"[ipa]\nbackend = update\nkeytab = {kdc.keytab(WEB)}\n[dns]\nresolver = {dns.where}\nport = {dns.port}\n"
         )
         done = scene.run("ipa_dns", "add", "web.example.test", VALUE, capsys=capsys)
-        assert (done.code, dns.txt("_acme-challenge.web.example.test")) == (0, {VALUE}), done
-        assert [entry.server for entry in scene.ours()] == ["ns.example.test"]
+        assert (done.code, dns.values("_acme-challenge.web.example.test")) == (0, {VALUE}), done
+        assert [entry.server for entry in scene.ours()] == ["ns1.example.test"]
         assert scene.run("ipa_dns", "del", "web.example.test", VALUE, capsys=capsys).code == 0
         assert NAME not in scene.log()

@@ -5,7 +5,7 @@
         done = Certbot(lab.pebble).run(["www.acme.test", "*.www.acme.test"], hook=["/path/of/the/hook"])
         assert done.code == 0, done
         lab.pebble.check(done.fullchain)
-        assert lab.dns.values("_acme-challenge.www.acme.test") == ["somebody else"]
+        assert lab.dns.values("_acme-challenge.www.acme.test") == {"somebody else"}
 
 Where name server or KDC are already there, ``Daemons``, ``Pebble`` and the clients do without ``AcmeLab``.
 """

@@ -9,7 +9,7 @@
 All listen on one port, the primary on the first address of ``addresses`` and the secondaries on the next ones. Each
 zone has the name servers ns1.lab.test, ns2.lab.test and so on, whose addresses are in a zone of their own. The
 primary is also a resolver, as FreeIPA's are, and follows CNAMEs from zone to zone; it holds a root zone of its own, so
-that no question leaves the machine.
+that no question leaves the machine. Where no secondary is wanted, ``name_server`` starts a primary in a line.
 
 The secondaries are Knot DNS: BIND listens only on addresses that an interface has, and of 127.0.0.0/8 that is one.
 """
@@ -22,20 +22,22 @@ import random
 import re
 import socket
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from tests.lab.acme import late
+from tests.lab.daemons import Daemons
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from tests.lab.daemons import Daemons
-
+PROGRAMS = ("named", "dig", "nsupdate", "tsig-keygen", "setpriv")  # what a primary needs
 NEVER = math.inf  # a secondary that is not told of changes
 KEY = "lab-key"  # the name of the TSIG key that may change everything
-SERVERS = "lab.test"  # the zone of the name servers' own names
+SERVERS = "lab.test"  # the zone of the name servers' own names, unless another is told
 _ROOT = "."
 _REFRESH = 86400  # seconds after which a secondary looks by itself: not in a test
 
@@ -43,9 +45,9 @@ _NAMED = """
 include "{folder}/key";
 options {{
   directory "{folder}"; pid-file "{folder}/pid"; session-keyfile "{folder}/session.key";
-  managed-keys-directory "{folder}";
+  managed-keys-directory "{folder}"; check-names primary ignore;
   listen-on port {port} {{ {address}; }}; listen-on-v6 {{ none; }};
-  recursion yes; dnssec-validation no; empty-zones-enable no; allow-transfer {{ any; }};
+  recursion {recursion}; dnssec-validation no; empty-zones-enable no; allow-transfer {{ any; }};
   notify explicit; notify-delay 0; notify-rate 1000; startup-notify-rate 1000; {options}
 }};
 controls {{ }};
@@ -86,6 +88,8 @@ zone:
 class NameServer:
     """A primary name server that takes updates, and its secondaries.
 
+    ``zones``: their names, or by these the text of what they hold beside SOA and NS records. ``resolver``: without it,
+    the primary answers for its zones alone. ``servers``: the zone of the name servers' own names.
     ``secondaries``: for each, the seconds that it lags behind, 0 (told at once) to ``NEVER``. ``policy``: further
     lines of each zone's update-policy. ``keytab``: that of DNS/ns1.lab.test, for GSS-TSIG; ``env`` must then have
     KRB5_CONFIG.
@@ -94,8 +98,10 @@ class NameServer:
     def __init__(
         self,
         daemons: Daemons,
-        zones: Sequence[str],
+        zones: Sequence[str] | Mapping[str, str],
         *,
+        resolver: bool = True,
+        servers: str = SERVERS,
         secondaries: Sequence[float] = (),
         addresses: Sequence[str] | None = None,
         port: int | None = None,
@@ -104,7 +110,10 @@ class NameServer:
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.daemons = daemons
-        self.zones = (*zones, SERVERS)
+        self._texts = dict(zones) if isinstance(zones, Mapping) else {}
+        self._names = servers
+        self.zones = tuple(dict.fromkeys((*zones, servers)))
+        self._resolver = resolver
         self.lags = tuple(secondaries)
         count = 1 + len(self.lags)
         self.addresses = tuple(addresses or (f"127.0.0.{number}" for number in range(1, count + 1)))[:count]
@@ -122,6 +131,11 @@ class NameServer:
         return self.addresses[0]
 
     @property
+    def where(self) -> str:
+        """The primary as a setting has it."""
+        return f"{self.address}:{self.port}"
+
+    @property
     def _late_port(self) -> int:
         """Where, on its address, a secondary that lags is told of changes."""
         return self.port + 1
@@ -137,17 +151,19 @@ class NameServer:
             if 0 < lag < NEVER:
                 self._start_relay(number, lag)
 
-    def values(self, name: str, rtype: str = "TXT", *, server: str | None = None) -> list[str]:
-        """Return the values that a server (the primary unless told) has at exactly this name, sorted.
+    def values(self, name: str, rtype: str = "TXT", *, server: str | None = None) -> set[str]:
+        """Return the values that a server (the primary unless told) has at exactly this name.
 
         Raises:
             RuntimeError: it does not answer.
 
         """
-        answer = self._dig(name, rtype, server or self.address)
-        records = [line.split(None, 4) for line in answer.splitlines()]
-        data = [words[4] for words in records if _same(words[0], name) and words[3] == rtype]
-        return sorted(_text(value) if rtype == "TXT" else value for value in data)
+        records = self._records(name, rtype, server or self.address)
+        return {_text(words[4]) if rtype == "TXT" else words[4] for words in records}
+
+    def ttl(self, name: str, rtype: str = "TXT") -> int:
+        """Return the TTL that the primary has for this name's records of a type, which must be there."""
+        return int(self._records(name, rtype, self.address)[0][1])
 
     def add(self, name: str, rtype: str, value: str, ttl: int = 60) -> None:
         """Add a record; ``value`` as a zone file has it, so a text is in quotes."""
@@ -167,8 +183,10 @@ class NameServer:
         self.key_file.touch(mode=0o600)
         self.key_file.write_text(self.daemons.said(["tsig-keygen", "-a", "hmac-sha256", KEY]))
         options = f'tkey-gssapi-keytab "{self.keytab}";' if self.keytab else ""
-        zones = [self._primary_zone(name, folder) for name in (*self.zones, _ROOT)]
-        config = _NAMED.format(folder=folder, address=self.address, port=self.port, options=options)
+        zones = [self._primary_zone(name, folder) for name in (*self.zones, *([_ROOT] if self._resolver else []))]
+        recursion = "yes" if self._resolver else "no"
+        place = {"folder": folder, "address": self.address, "port": self.port}
+        config = _NAMED.format(**place, recursion=recursion, options=options)
         (folder / "named.conf").write_text(config + "".join(zones))
         self._start(["named", "-g", "-n", "1", "-c", str(folder / "named.conf")], 1)
 
@@ -203,11 +221,12 @@ class NameServer:
             for address, lag in zip(self.addresses[1:], self.lags)
             if lag < NEVER
         ]
-        servers = [f"ns{number}.{SERVERS}." for number in range(1, len(self.addresses) + 1)]
-        records = [f"@ IN SOA {servers[0]} admin.{SERVERS}. 1 {_REFRESH} {_REFRESH} 864000 5"]
+        servers = [f"ns{number}.{self._names}." for number in range(1, len(self.addresses) + 1)]
+        records = [f"@ IN SOA {servers[0]} admin.{self._names}. 1 {_REFRESH} {_REFRESH} 864000 5"]
         records += [f"@ IN NS {server}" for server in servers]
-        if name in (SERVERS, _ROOT):
+        if name in (self._names, _ROOT):
             records += [f"{server} IN A {address}" for server, address in zip(servers, self.addresses)]
+        records.append(self._texts.get(name, ""))
         file = folder / f"zone-{name}"
         file.write_text("\n".join(["$TTL 60", *records, ""]))
         policy = () if name == _ROOT else self.policy
@@ -219,12 +238,26 @@ class NameServer:
         except RuntimeError:
             return False
 
+    def _records(self, name: str, rtype: str, address: str) -> list[list[str]]:
+        """Return the words of the records of exactly this name: name, TTL, class, type and value."""
+        records = [line.split(None, 4) for line in self._dig(name, rtype, address).splitlines()]
+        return [words for words in records if _same(words[0], name) and words[3] == rtype]
+
     def _dig(self, name: str, rtype: str, address: str) -> str:
         options = ["+norecurse", "+noall", "+answer", "+time=2", "+tries=1"]
         return self.daemons.said(["dig", f"@{address}", "-p", str(self.port), *options, name, rtype])
 
 
-def free_port(addresses: Sequence[str]) -> int:
+@contextmanager
+def name_server(zones: Sequence[str] | Mapping[str, str], **settings: Any) -> Iterator[NameServer]:
+    """Run a primary alone, with what else ``NameServer`` takes, in a folder of its own."""
+    with Daemons("dns-lab") as daemons:
+        server = NameServer(daemons, zones, **settings)
+        server.start()
+        yield server
+
+
+def free_port(addresses: Sequence[str] = ("127.0.0.1",)) -> int:
     """Return a port that is free on all these addresses, as the next one is, for TCP and UDP.
 
     It is below the range from which the kernel takes ports for outgoing connections.

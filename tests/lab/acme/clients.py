@@ -140,7 +140,15 @@ class Dehydrated(Client):
 
 
 class LegoClient(Client):
-    """A client that calls hooks as lego does: by its provider exec, or httpreq if there is an ``endpoint``."""
+    """A client that calls hooks as lego does: by its provider exec, or httpreq if there is an ``endpoint``.
+
+    ``looks``: it waits until every name server of the zone has the value, as it does for everybody. They must be on
+    port 53: it knows no other.
+    """
+
+    def __init__(self, pebble: Pebble, *, looks: bool = False) -> None:
+        super().__init__(pebble)
+        self._looks = looks
 
     def run(
         self,
@@ -164,12 +172,12 @@ class LegoClient(Client):
 
 
 class Lego(LegoClient):
-    """lego, of Debian; it is told to look at the one name server, and not for the zone's others."""
+    """lego, of Debian."""
 
     def _ask(self, names: Sequence[str], kind: str, env: Mapping[str, str], timeout: float) -> Result:
         dns = "{}:{}".format(*self.pebble.dns)
         words = ["--server", self.pebble.directory, "--accept-tos", "--email", EMAIL, "--path", str(self.folder)]
-        words += ["--dns", kind, "--dns.resolvers", dns, "--dns.disable-cp"]
+        words += ["--dns", kind, "--dns.resolvers", dns, *([] if self._looks else ["--dns.disable-cp"])]
         command = ["lego", *words, *_each("--domains", names), "run"]
         fullchain = self.folder / "certificates" / f"{names[0].replace('*', '_')}.crt"
         trust = {"LEGO_CA_CERTIFICATES": str(self.pebble.trust)}

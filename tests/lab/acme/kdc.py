@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from tests.lab.acme.bind import free_port
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
     from tests.lab.daemons import Daemons
@@ -43,6 +44,7 @@ _KDC = """
     acl_file = {folder}/acl
   }}
 """
+PROGRAMS = ("krb5kdc", "kdb5_util", "kadmin.local", "setpriv", "ss")
 
 
 class Kdc:
@@ -56,6 +58,7 @@ class Kdc:
         self._address = address
         self._port = port or free_port([address])
         self._folder = daemons.folder / f"kdc-{self._port}"
+        self.daemon: subprocess.Popen[bytes] | None = None
 
     @property
     def env(self) -> dict[str, str]:
@@ -67,23 +70,30 @@ class Kdc:
         return {**self.env, "KRB5_CLIENT_KTNAME": str(keytab), "KRB5CCNAME": "MEMORY:"}
 
     def start(self) -> None:
-        """Make the database and start the KDC; ``daemons.end(kdc.daemon)`` takes it away again."""
+        """Make the database and start the KDC."""
         self._folder.mkdir(mode=0o700)
         place = {"realm": self.realm, "address": self._address, "port": self._port, "folder": self._folder}
         for name, text in (("krb5.conf", _KRB5), ("kdc.conf", _KDC)):
             (self._folder / name).write_text(text.format(**place))
         self._said("kdb5_util", "create", "-s", "-P", "the lab's master password")
         log = self._folder / "log"
-        self.daemons.start(
+        self.daemon = self.daemons.start(
             ["krb5kdc", "-n", "-r", self.realm], log, lambda: self.daemons.listens(self._port), env=self._env
         )
 
+    def stop(self) -> None:
+        """Take the KDC away."""
+        assert self.daemon is not None, "it does not run"
+        self.daemons.end(self.daemon)
+        self.daemon = None
+
     def keytab(self, *principals: str) -> Path:
-        """Make principals and return the path of a keytab with their keys, 0600."""
-        path = self._folder / f"{principals[0].replace('/', '-')}.keytab"
-        for principal in principals:
-            self.admin("addprinc", "-randkey", principal)
-            self.admin("ktadd", "-q", "-k", str(path), principal)
+        """Make principals, unless that has been done, and return the path of a keytab with their keys, 0600."""
+        path = self._folder / f"{'+'.join(principals).replace('/', '-')}.keytab"
+        if not path.exists():
+            for principal in principals:
+                self.admin("addprinc", "-randkey", principal)
+                self.admin("ktadd", "-q", "-k", str(path), "-norandkey", principal)
         return path
 
     def admin(self, *words: str) -> str:

@@ -22,10 +22,7 @@ _FAILED = "Unable to obtain ACME certificate"  # it goes on without
 
 
 class Traefik(LegoClient):
-    """Traefik; each run starts it afresh, waits for the certificate and ends it. It needs root.
-
-    Its own look at the zone's name servers is off, because it knows no port for them but 53.
-    """
+    """Traefik; each run starts it afresh, waits for the certificate and ends it. It needs root."""
 
     def _ask(self, names: Sequence[str], kind: str, env: Mapping[str, str], timeout: float) -> Result:
         fullchain = self.folder / "fullchain.pem"
@@ -61,7 +58,7 @@ class Traefik(LegoClient):
             "cacertificates": self.pebble.trust,
             "dnschallenge.provider": kind,
             "dnschallenge.resolvers": "{}:{}".format(*self.pebble.dns),
-            "dnschallenge.propagation.disablechecks": "true",
+            "dnschallenge.propagation.disablechecks": "false" if self._looks else "true",
         }
         return [
             *(str(TRAEFIK), f"--entrypoints.web.address=127.0.0.1:{free_port(['127.0.0.1'])}", "--log.level=INFO"),

@@ -4,7 +4,7 @@
 
     def test_something(freeipa: FreeIPA, enrolled_host: EnrolledHost) -> None: ...
 
-The server is started once a file (``freeipa``; two of them: ``freeipa_pair``), or anew for a test
+The server is started once a file (``freeipa``; two of them: ``pair``), or anew for a test
 (``fresh_freeipa``).
 """
 
@@ -39,7 +39,7 @@ def freeipa() -> Iterator[FreeIPA]:
 
 
 @pytest.fixture(scope="module")
-def freeipa_pair() -> Iterator[Pair]:
+def pair() -> Iterator[Pair]:
     """Run two servers, each the other's replica, the same ones for all tests of a file."""
     _need_build()
     with Pair() as both:

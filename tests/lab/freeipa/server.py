@@ -150,7 +150,7 @@ class FreeIPA(System):
             told.unlink()
 
     def expire_sessions(self) -> None:
-        """End every session at the web server, as the end of its ticket does."""
+        """End every session at the web server, that of ``api`` too, as the end of its ticket does."""
         for ticket in self.path("/run/ipa/ccaches").iterdir():
             ticket.unlink()
 

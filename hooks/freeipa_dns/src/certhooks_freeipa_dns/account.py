@@ -17,7 +17,8 @@ def commands(host: str, *, acme_zone: str, settings: Settings) -> str:
     """Return the lines to type.
 
     With ``acme_zone`` the account gets a zone for challenges alone, into which aliases lead; with the setting ``zone``
-    it gets the TXT records called _acme-challenge* of a zone that is there.
+    it gets the TXT records called _acme-challenge* of a zone that is there. With the backend for dynamic updates every
+    host gets the TXT records below its own name in that zone.
 
     Raises:
         UsageError: neither is given. BadNameError: a zone or host that is none.
@@ -27,6 +28,8 @@ def commands(host: str, *, acme_zone: str, settings: Settings) -> str:
         return "\n".join(
             [*_own_zone(zone), "", *_role(zone, host, settings, f"Manage DNS zone {zone}."), "", *_aliases(zone)]
         )
+    if settings.zone and settings.backend == "update":
+        return "\n".join(_update_policy(settings.zone))
     if settings.zone:
         zone = settings.zone
         texts, entries = f"ACME TXT write {zone}", f"ACME TXT add {zone}"
@@ -61,6 +64,16 @@ def _records_of(zone: str, texts: str, entries: str) -> list[str]:
         f"ipa permission-add {shlex.quote(entries)} --right={{add,delete}} \\",
         f'    --target="{target}" --subtree="{base}"',
         "# Whoever may add an entry may add it with any record: a zone of its own (--acme-zone) is tighter.",
+    ]
+
+
+def _update_policy(zone: str) -> list[str]:
+    return [
+        "# As an administrator of FreeIPA: kinit admin. Each host may change the TXT records below its own name, by",
+        "# updates that its key signs, beside what the zone's policy allows already:",
+        "REALM=$(sed -n 's/^realm *= *//p' /etc/ipa/default.conf)",
+        f"POLICY=$(ipa dnszone-show {zone} --all --raw | sed -n 's/^ *idnsupdatepolicy: *//Ip')",
+        f'ipa dnszone-mod {zone} --dynamic-update=TRUE --update-policy="$POLICY grant $REALM krb5-selfsub * TXT;"',
     ]
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 KEYTAB = Path("/etc/krb5.keytab")
 _SPNEGO = "1.3.6.1.5.5.2"
 _AWAY = ("contact any kdc", "cannot find kdc", "cannot resolve", "connection refused")
+_IDLE = ("generic error", "service is not available")  # a KDC without its directory
 _numbers = itertools.count(1)
 
 
@@ -110,6 +111,10 @@ def explain(error: Any, what: str) -> Error:
     told = " ".join(told.split()).rstrip(".")
     if any(text in told.lower() for text in _AWAY):
         return UnreachableError(f"{what}: {told}", hint="is the KDC up, and is /etc/krb5.conf right?")
+    if any(text in told.lower() for text in _IDLE):
+        return UnreachableError(
+            f"{what}: {told}", hint="has the KDC its directory? ipactl status there; then try again"
+        )
     return CredentialsError(
         f"{what}: {told}",
         hint="kinit -k -t KEYTAB PRINCIPAL tries the same; ipa-getkeytab fetches a new key; is the clock right?",
