@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from certhooks.deadline import Deadline
-    from certhooks_freeipa_dns.view import Server
+    from certhooks_freeipa_dns.lookup import Server
 
 _FIRST, _LONGEST, _GROWTH = 0.1, 2.0, 1.05  # the pause is a tenth of a second and a twentieth of the time so far
 _ANSWER = 1.0  # seconds for the answers to one round of questions
