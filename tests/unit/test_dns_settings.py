@@ -178,6 +178,8 @@ def test_setup_commands() -> None:
     text = account.commands("", acme_zone="", settings=Settings(zone="example.com", principal="ACME/web.example.com@R"))
     assert "--services=ACME/web.example.com" in text
     assert "ipa-getkeytab" in text
-    assert "txtrecord" in text
+    look, change = (part for part in text.split("ipa permission-add ") if "--right" in part)
+    assert "write" not in look.splitlines()[0]  # else every TXT record of the zone could be rewritten
+    assert '--target="idnsname=_acme-challenge*,idnsname=example.com.,cn=dns,$SUFFIX"' in change
     with pytest.raises(UsageError):
         account.commands("", acme_zone="", settings=Settings())
