@@ -50,7 +50,7 @@ class _Watch:
         self.missing = frozenset(wanted)  # replaced and never changed: other threads look at it
         self.answered = False
         self.routed = True
-        self.reason = "does not answer"
+        self.reason = "has not answered yet"
 
     def look(self, timeout: float) -> None:
         """Ask for what is missing, and keep what is still missing."""
@@ -80,6 +80,8 @@ class _Watch:
             self.reason = (e.strerror or type(e).__name__).lower()
             self.routed = e.errno not in {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL}
             return False
+        if not heard and not self.answered:
+            self.reason = "does not answer"
         return heard
 
     def _heard(self, wire: bytes, questions: dict[int, dns.message.QueryMessage], timeout: float) -> bool:
@@ -154,8 +156,8 @@ def until_served(
         return remarks
     raise NotServedError(
         f"not on every name server within {deadline.seconds:g} s: {_lagging(groups)}",
-        hint="look at the transfer to it; name the servers that count with --nameserver, give --wait SECONDS, "
-        "or be content with --require majority",
+        hint="look at the replication or the zone transfer to it; --nameserver names the servers that count, --wait "
+        "SECONDS gives them more time, --require majority is content with fewer",
     )
 
 
