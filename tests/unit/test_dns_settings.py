@@ -44,6 +44,12 @@ def test_options_go_before_environment_before_file(file: Path, monkeypatch: pyte
     assert (made.server, made.user, made.keytab, made.ttl, made.wait) == ("b.test", "one", "/k", 40, 7.0)
     assert (made.require, made.backend, made.port) == ("all", "api", 53)
     assert settings.read(file, {"keytab": "/other"}).user == ""  # a key that is named goes before a password
+    monkeypatch.setenv("IPA_DNS_PRINCIPAL", "ACME/a.test")
+    assert settings.read(file).user == ""
+    monkeypatch.setenv("IPA_USER", "two")
+    assert settings.read(file).user == "two"  # as near as the key
+    monkeypatch.delenv("IPA_USER")
+    monkeypatch.delenv("IPA_DNS_PRINCIPAL")
     assert settings.read(file, {}, {"wait": 0.0, "settle": 3.0}).settle == 3.0
     assert settings.read(file, {}, {"wait": 0.0}).wait == 6.0
 
