@@ -135,10 +135,11 @@ class Update:
         answer = self._view.lookup.ask(self._where(zone), target, dns.rdatatype.TXT)
         if answer is None:
             raise _silent(self._host)
-        if answer.rcode() not in GOOD:
-            raise _refused(self._host, dns.rcode.to_text(answer.rcode()), zone)
-        if not answer.flags & dns.flags.AA:
-            raise errors.NoZoneError(f"{self._host} does not serve the zone {zone}", hint=_OTHER)
+        if answer.rcode() == dns.rcode.SERVFAIL:
+            raise _refused(self._host, "SERVFAIL", zone)
+        if answer.rcode() not in GOOD or not answer.flags & dns.flags.AA:
+            told = dns.rcode.to_text(answer.rcode())
+            raise errors.NoZoneError(f"{self._host} does not serve the zone {zone} ({told})", hint=_OTHER)
         return answer
 
     def _where(self, zone: str) -> Address:
