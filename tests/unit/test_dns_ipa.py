@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -17,11 +19,12 @@ from certhooks.deadline import Deadline
 from certhooks.errors import CredentialsError, UnreachableError, UsageError
 from certhooks.secrets import Secret
 from certhooks.trust import Trust
-from certhooks_freeipa_dns.backend import Record
+from certhooks_freeipa_dns.backend import Held, Record
+from certhooks_freeipa_dns.errors import NoZoneError, RefusedError
 from certhooks_freeipa_dns.ipa import Ipa
 from certhooks_freeipa_dns.settings import Settings
 from tests.lab.ca import CA
-from tests.lab.ipa_stub import PASSWORD, USER, IpaStub
+from tests.lab.ipa_stub import PASSWORD, USER, Failed, IpaStub
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -126,3 +129,75 @@ def test_what_no_other_server_would_change(client: Client, stubs: list[IpaStub])
     assert "--pin" not in str(caught.value.hint)  # there is none
     assert "device" not in str(caught.value.hint)
     assert not stubs[1].requests
+
+
+def test_answers_that_are_no_failure(client: Client, stubs: list[IpaStub]) -> None:
+    """Another's change at the same moment, and what is there or gone already: the look afterwards judges."""
+    ipa = client(stubs[0].where)
+    ipa.survey([ZONE], [RECORD])
+    for code in (4201, 4202, 4001, 4002):
+        stubs[0].faults.codes["dnsrecord_add"] = (code, "x: DNS resource record not found")
+        assert ipa.add([RECORD], {})[NAME] == Held()
+    for code in (4201, 4202, 4001, 4026, 2100):
+        stubs[0].faults.codes["dnsrecord_del"] = (code, "x")
+        assert ipa.remove([RECORD])[NAME] == Held()
+    stubs[0].put(NAME, "value")
+    with pytest.raises(RefusedError):
+        ipa.remove([RECORD])  # it is there, and cannot be taken away
+
+
+@pytest.mark.parametrize("method", ["dnsrecord_add", "dnsrecord_del"])
+def test_a_zone_that_is_gone_is_no_success(method: str, client: Client, stubs: list[IpaStub]) -> None:
+    """Not found is fine of a record, and not of its zone: that may be hidden, with the value in it."""
+    ipa = client(stubs[0].where)
+    stubs[0].faults.codes[method] = (4001, "example.test.: DNS zone not found")
+    with pytest.raises(NoZoneError):
+        ipa.add([RECORD], {}) if method == "dnsrecord_add" else ipa.remove([RECORD])
+    stubs[0].faults.codes = {"dnszone_show": (4001, "DNS is not configured")}
+    with pytest.raises(RefusedError, match="manages no DNS"):
+        ipa.survey([ZONE], [RECORD])
+
+
+def test_a_ttl_that_may_not_be_set(client: Client, stubs: list[IpaStub]) -> None:
+    """The value goes without it; another refusal is one."""
+    real, seen = stubs[0].call, []
+
+    def picky(method: str, arguments: list[Any], options: dict[str, Any]) -> dict[str, Any]:
+        if method == "dnsrecord_add":
+            seen.append("dnsttl" in options)
+            if "dnsttl" in options:
+                raise Failed(2100, "Insufficient 'write' privilege to the 'dNSTTL' attribute of entry 'x'")
+        return real(method, arguments, options)
+
+    stubs[0].call = picky  # type: ignore[method-assign]
+    assert client(stubs[0].where).add([RECORD], {NAME: 60})[NAME].values == {"value"}
+    assert seen == [True, False]
+    stubs[1].faults.codes["dnsrecord_add"] = (2100, "Insufficient access")
+    with pytest.raises(RefusedError):
+        client(stubs[1].where).add([RECORD], {NAME: 60})
+    assert stubs[1].methods.count("dnsrecord_add") == 1
+
+
+def test_values_as_they_are_served(client: Client, stubs: list[IpaStub]) -> None:
+    """FreeIPA keeps them quoted where somebody has entered them so; several strings of one value belong together."""
+    for value in ('"quoted"', '"two " "strings"', '"never ended', "plain"):
+        stubs[0].put(NAME, value)
+    held = client(stubs[0].where).read([RECORD])[NAME]
+    assert held.values == {"quoted", "two strings", '"never ended', "plain"}
+
+
+def test_no_secret_in_anybodys_debug_log(
+    client: Client, stubs: list[IpaStub], caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Certbot keeps every library's debug messages: neither password nor session is in them, nor in an error."""
+    caplog.set_level(logging.DEBUG)
+    ipa = client(stubs[0].where)
+    ipa.survey([ZONE], [RECORD])
+    ipa.add([RECORD], {})
+    stubs[1].faults.reason = "password-expired"
+    with pytest.raises(CredentialsError, match="password expired") as caught:
+        client(stubs[1].where).survey([ZONE], [RECORD])
+    said = "".join(capfd.readouterr()) + caplog.text + repr(caught.value) + str(caught.value.hint)
+    assert "python_freeipa" in caplog.text  # it was listened to
+    for secret in (PASSWORD, quote(PASSWORD), quote_plus(PASSWORD), "MagBearerToken"):
+        assert secret not in said

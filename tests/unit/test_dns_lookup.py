@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
 if sys.version_info < (3, 10):
     pytest.skip("the DNS hooks need Python 3.10", allow_module_level=True)
 
+import dns.exception
+import dns.flags
 import dns.message
+import dns.rcode
 import dns.rdatatype
 
 from certhooks.address import Address
@@ -18,6 +22,9 @@ from certhooks.errors import BadNameError, UnreachableError
 from certhooks_freeipa_dns.lookup import Lookup, Server, UnknownZoneError
 from certhooks_freeipa_dns.settings import Settings
 from certhooks_freeipa_dns.view import View
+
+if TYPE_CHECKING:
+    from pytest_mock import MockerFixture
 
 SOA = "IN SOA ns. hostmaster. 1 2 3 4 5"
 
@@ -160,3 +167,51 @@ def test_srv_records() -> None:
     assert seen.ipa_servers("ipa.test") == [Address("a.test", 443), Address("b", 443), Address("c", 443)]
     seen, _ = view({("resolver", "_ldap._tcp.ipa.test"): "rcode NXDOMAIN"})
     assert seen.ipa_servers("ipa.test") == []
+
+
+def test_how_servers_are_asked(mocker: MockerFixture) -> None:
+    """Authoritative ones without recursion, resolvers with it; twice where there is no answer, then the next one."""
+    asked: list[tuple[str, bool]] = []
+    answers = iter(["late", "late", "rcode SERVFAIL", "rcode NXDOMAIN", "broken"])
+
+    def exchange(query: dns.message.Message, where: str, *_: float) -> tuple[dns.message.Message, bool]:
+        asked.append((where, bool(query.flags & dns.flags.RD)))
+        answer = next(answers)
+        if answer == "late":
+            raise dns.exception.Timeout
+        if answer == "broken":
+            raise OSError
+        return dns.message.from_text(f"id 1\n{answer}"), False
+
+    mocker.patch("dns.query.udp_with_fallback", exchange)
+    lookup = Lookup(Settings(resolver="127.0.0.1 127.0.0.2, 127.0.0.3"), Deadline(20))
+    assert lookup.recursive("a.test", dns.rdatatype.SOA).rcode() == dns.rcode.NXDOMAIN
+    assert lookup.ask(Address("127.0.0.9", 53), "a.test", dns.rdatatype.SOA) is None
+    resolvers = [("127.0.0.1", True)] * 2 + [("127.0.0.2", True), ("127.0.0.3", True)]
+    assert asked == [*resolvers, ("127.0.0.9", False)]
+    answers = iter(["rcode REFUSED", "rcode REFUSED", "rcode REFUSED"])
+    with pytest.raises(UnreachableError, match=r"cannot look a\.test up in DNS: 127\.0\.0\.3 says REFUSED"):
+        lookup.recursive("a.test", dns.rdatatype.SOA)
+
+
+def test_addresses_of_name_servers(mocker: MockerFixture) -> None:
+    """Those that come with the answer, else those that the resolver has; another host's do not count."""
+    lookup = Lookup(Settings(resolver="127.0.0.1", port=5353), Deadline(20))
+    told = {"A": "ns2.test. 5 IN A 192.0.2.2", "AAAA": "ns2.test. 5 IN AAAA 2001:db8::2"}
+    mocker.patch.object(
+        lookup,
+        "recursive",
+        lambda name, kind: dns.message.from_text(
+            f"id 1\n;ANSWER\n{told[dns.rdatatype.to_text(kind)]}" if name == "ns2.test" else "id 1\nrcode NXDOMAIN"
+        ),
+    )
+    referral = "id 1\n;AUTHORITY\nz.test. 5 IN NS ns1.test.\nz.test. 5 IN NS NS2.test.\n;ADDITIONAL\n"
+    found = lookup.named(
+        "z.test", dns.message.from_text(f"{referral}ns1.test. 5 IN A 192.0.2.1\nx.test. 5 IN A 192.0.2.9")
+    )
+    assert [str(server) for server in found] == [
+        "ns1.test (192.0.2.1:5353)", "ns2.test (192.0.2.2:5353)", "ns2.test ([2001:db8::2]:5353)",
+    ]  # fmt: skip
+    for answer, hosts in (("id 1", "none is named"), ("id 1\n;ANSWER\nz.test. 5 IN NS ns3.test.", "ns3.test")):
+        with pytest.raises(UnreachableError, match=rf"no address of a name server of z\.test can be found \({hosts}\)"):
+            lookup.named("z.test", dns.message.from_text(answer))

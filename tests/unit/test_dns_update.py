@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -16,15 +17,17 @@ import dns.rdatatype
 
 from certhooks.address import Address
 from certhooks.deadline import Deadline
-from certhooks.errors import UnreachableError
+from certhooks.errors import ActivationError, ConnectionLostError, CredentialsError, UnreachableError
 from certhooks_freeipa_dns.backend import Record
-from certhooks_freeipa_dns.errors import NoZoneError, PassingError
+from certhooks_freeipa_dns.errors import NoZoneError, PassingError, RefusedError
 from certhooks_freeipa_dns.lookup import Server
 from certhooks_freeipa_dns.settings import Settings
 from certhooks_freeipa_dns.update import Update
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from pytest_mock import MockerFixture
 
 ZONE, NAME = "example.test", "_acme-challenge.www.example.test"
 RECORD = Record(ZONE, NAME, "value")
@@ -70,10 +73,10 @@ GOOD = "rcode NOERROR\nflags QR AA"
 
 
 def update(world: World, servers: Sequence[str] = (), preferred: str = "") -> Update:
-    """Return the backend in that world."""
-    made = Settings(server=" ".join(servers))
+    """Return the backend in that world, on a host without the gssapi module."""
+    made = Settings(server=" ".join(servers), ccache="FILE:/nowhere/tickets")
     made.discover = not servers
-    return Update(made, world, Deadline(20), preferred=preferred)  # type: ignore[arg-type]
+    return Update(made, world, Deadline(20), preferred=preferred, sign=lambda: False)  # type: ignore[arg-type]
 
 
 def test_what_a_name_holds() -> None:
@@ -123,3 +126,54 @@ def test_nobody_answers() -> None:
     """The first one's failure is told; with servers set, no other is looked for."""
     with pytest.raises(UnreachableError, match=r"ns1\.test does not answer"):
         update(World(ns0=GOOD, ns1=None), ["ns1.test", "gone.test"]).read([RECORD])
+
+
+def test_what_nsupdate_is_told(mocker: MockerFixture) -> None:
+    """Server, zone and changes on its standard input; a value that joins others takes their TTL, 77 here."""
+    run = mocker.patch("subprocess.run", return_value=subprocess.CompletedProcess([], 0, "", ""))
+    backend = update(World(ns0=GOOD))
+    backend.add([RECORD], {NAME: 60})
+    backend.add([Record(ZONE, NAME, "more")], {})
+    backend.remove([RECORD, Record(ZONE, NAME, "absent")])
+    told = [call.kwargs["input"].splitlines() for call in run.call_args_list]
+    head = ["server ns0.test 53", f"zone {ZONE}."]
+    assert told == [
+        [*head, f'update add {NAME}. 60 TXT "value"', "send"],
+        [*head, f'update add {NAME}. 77 TXT "more"', "send"],
+        [*head, f'update delete {NAME}. TXT "value"', "send"],
+    ]
+    assert {tuple(call.args[0]) for call in run.call_args_list} == {("nsupdate", "-g")}
+    environment = run.call_args.kwargs["env"]
+    assert environment["KRB5CCNAME"] == "FILE:/nowhere/tickets"
+    assert set(environment) - {"PATH", "LC_ALL", "KRB5CCNAME", "KRB5_CONFIG"} == set()
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("update failed: REFUSED", RefusedError),
+        ("update failed: NOTAUTH", RefusedError),
+        ("update failed: NOTZONE", NoZoneError),
+        ("update failed: SERVFAIL", PassingError),
+        ("update failed: FORMERR", ActivationError),
+        ("dns_tkey_gssnegotiate: TKEY is unacceptable", CredentialsError),
+        ("tkey query failed: GSSAPI error: No credentials", CredentialsError),
+        ("", ActivationError),
+    ],
+)
+def test_what_nsupdate_says(said: str, kind: type[Exception], mocker: MockerFixture) -> None:
+    """Each failure is of its own kind."""
+    mocker.patch("subprocess.run", return_value=subprocess.CompletedProcess([], 2, "", f"{said}\n"))
+    with pytest.raises(kind) as caught:
+        update(World(ns0=GOOD)).add([RECORD], {})
+    assert type(caught.value) is kind
+
+
+def test_no_nsupdate_and_one_that_hangs(mocker: MockerFixture) -> None:
+    """The first says what to install; after the second it is not known what was done."""
+    mocker.patch("subprocess.run", side_effect=FileNotFoundError)
+    with pytest.raises(CredentialsError, match="neither is installed"):
+        update(World(ns0=GOOD)).add([RECORD], {})
+    mocker.patch("subprocess.run", side_effect=subprocess.TimeoutExpired("nsupdate", 1))
+    with pytest.raises(ConnectionLostError):
+        update(World(ns0=GOOD)).add([RECORD], {})

@@ -14,13 +14,13 @@ if sys.version_info < (3, 10):
 
 from certhooks import files
 from certhooks.deadline import Deadline
-from certhooks.errors import NotServedError, StateError, UnreachableError
+from certhooks.errors import BusyError, NotServedError, StateError, UnreachableError
 from certhooks.journal import Journal
 from certhooks.trust import Trust
 from certhooks_freeipa_dns import backend, changes, wait
 from certhooks_freeipa_dns.backend import Held, Record, Zone
 from certhooks_freeipa_dns.core import Challenge, Core
-from certhooks_freeipa_dns.errors import PassingError, RefusedError
+from certhooks_freeipa_dns.errors import NoZoneError, PassingError, RefusedError
 from certhooks_freeipa_dns.ledger import Entry, Ledger
 from certhooks_freeipa_dns.settings import Settings
 from certhooks_freeipa_dns.view import Place
@@ -48,6 +48,11 @@ class World:
         self.lagging: Callable[[], str] = lambda: ""
         self.journal = Journal(folder / "state")
         self.ledger = Ledger(self.journal)
+        self.deadline: Deadline | None = None
+        self.refused: dict[str, Exception] = {}  # removals, by zone
+        self.dns_knows = {ZONE}
+        self.pinned: list[tuple[str, str]] = []  # kind and preferred server of each backend that was made
+        self.waited: list[set[str]] = []  # the values of each wait
         self.told: list[str] = []
         self.warned: list[str] = []
         self.after_add: Callable[[], None] = lambda: None
@@ -87,6 +92,11 @@ class World:
     def remove(self, records: Sequence[Record]) -> Mapping[str, Held]:
         """See Backend."""
         self.calls.append("remove")
+        if self.deadline:
+            self.deadline.check("the removal")
+        for record in records:
+            if record.zone in self.refused:
+                raise self.refused[record.zone]
         self.values -= {Challenge(record.target, record.value) for record in records}
         return self._held(records)
 
@@ -104,9 +114,20 @@ class World:
         """See View."""
         return {name: Place(name, name, ZONE) for name in wanted}
 
+    def place(self, zone: str) -> Place:
+        """See View."""
+        if not self.dns_knows:
+            raise UnreachableError("cannot look up")
+        return Place(zone, zone, zone if zone in self.dns_knows else "test")
+
     def servers(self, zone: str) -> tuple[str, ...]:
         """See View."""
         return (f"ns.{zone}",)
+
+    def made(self, kind: str, *_args: object, preferred: str, **_named: object) -> World:
+        """See backend."""
+        self.pinned.append((kind, preferred))
+        return self
 
     def _held(self, records: Sequence[Record]) -> dict[str, Held]:
         held = {}
@@ -127,6 +148,7 @@ class World:
         """See wait: the name servers have what FreeIPA has, but for those that lag."""
         assert (require, bool(tell)) == ("all", True)
         self.calls.append("wait")
+        self.waited.append({each.value for each in wanted[f"ns.{ZONE}",]})
         while lagging := self.lagging() or any(Challenge(*w) not in self.values for w in wanted[f"ns.{ZONE}",]):
             if not deadline.remaining():
                 raise NotServedError(f"not on every name server: {lagging}")
@@ -139,7 +161,7 @@ class World:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """Make the world, in which time goes ten times as fast."""
     made = World(tmp_path)
-    monkeypatch.setattr(backend, "made", lambda *_args, **_named: made)
+    monkeypatch.setattr(backend, "made", made.made)
     monkeypatch.setattr(Core, "_view", lambda _self: made)
     monkeypatch.setattr(wait, "until_served", made.until_served)
     monkeypatch.setattr(changes, "APART", 0.03)
@@ -219,6 +241,7 @@ def test_values_with_more_to_come_are_their_own_runs(world: World) -> None:
     world.lagging = lambda: ""
     world.core("certbot 1").add([ONE], more=True)
     world.core("certbot 1").add([TWO])
+    assert world.waited[-1] == {"one", "two"}
     assert all(entry.waited for entry in world.ledger.entries())  # the next certificate of this run is not held up
 
 
@@ -235,7 +258,7 @@ def test_the_deadline_leaves_time_to_take_back(world: World) -> None:
     """What was added when the time ran out is removed beyond it."""
     world.lagging = lambda: "ns2"
     core = world.core()
-    core.deadline = Deadline(0.3)
+    core.deadline = world.deadline = Deadline(0.3)
     with pytest.raises(NotServedError):
         core.add([ONE])
     assert (world.values, world.warned) == (set(), [])
@@ -273,3 +296,65 @@ def test_nothing_is_asked_for_nothing(world: World) -> None:
     world.core().remove([])
     world.core().forget([])
     assert world.calls == []
+
+
+def test_one_server_a_run(world: World) -> None:
+    """What comes later goes to the server that was written to, in the same way; another run chooses for itself."""
+    world.core("lego 1", backend="update").add([ONE])
+    world.core("lego 1").add([TWO])
+    world.core("lego 2").add([Challenge(TWO.name, "three")])
+    world.core().remove([ONE])
+    assert world.pinned == [("update", ""), ("api", "ipa1.test"), ("api", ""), ("api", "ipa1.test")]
+
+
+def test_a_name_is_one_runs_at_a_time(world: World) -> None:
+    """Whoever does not get it in time says so, and has written nothing down; other names are free."""
+    with world.journal.lock(f"dns01 {ONE.name}", Deadline(1)):
+        core = world.core()
+        core.deadline = Deadline(0.3)
+        with pytest.raises(BusyError, match=f"another run holds {ONE.name}"):
+            core.add([TWO, ONE])
+        assert ("add" in world.calls, world.ledger.entries()) == (False, [])
+        world.core().add([TWO])
+
+
+def stored(zone: str) -> Entry:
+    """Return an entry of a zone."""
+    return Entry(f"a.{zone}", f"a.{zone}", zone, "v", "ipa1.test")
+
+
+def test_sweep_strikes_out_what_is_gone_and_keeps_what_may_come_back(world: World) -> None:
+    """Only FreeIPA's and DNS's word together prove that a zone is gone."""
+    zones = ("gone.test", "hidden.test", "denied.test", "down.test", ZONE)
+    entries = [stored(zone) for zone in zones]
+    world.ledger.put(entries)
+    world.dns_knows = {ZONE, "hidden.test", "down.test"}
+    world.refused = {
+        "gone.test": NoZoneError("not found"),
+        "hidden.test": NoZoneError("not found"),
+        "denied.test": RefusedError("no right"),
+        "down.test": PassingError("busy"),
+    }
+    core = world.core()
+    core.deadline = Deadline(60, sleep=lambda _seconds: None)
+    removed, failure = core.sweep(entries)
+    assert (removed, str(failure)) == ([stored(ZONE)], "not found")
+    assert {entry.zone for entry in world.ledger.entries()} == {"hidden.test", "denied.test", "down.test"}
+    assert [text for text in world.warned if "struck out" in text] == [
+        "a.gone.test: v is struck out and not removed: not found"
+    ]
+    assert sum("stay in the list" in text for text in world.warned) == 3
+    world.dns_knows = set()
+    assert core.sweep([stored("hidden.test")])[1]  # DNS does not answer
+    assert core.sweep(world.ledger.entries(), give_up=True) == ([], None)
+    assert world.ledger.entries() == []
+
+
+def test_one_zones_refusal_keeps_no_other_in_the_list(world: World) -> None:
+    """A call's values that could be taken away are struck out; the failure is told."""
+    entries = [stored("denied.test"), stored(ZONE), stored("other.test")]
+    world.ledger.put(entries)
+    world.refused = {"denied.test": RefusedError("no right")}
+    with pytest.raises(RefusedError, match="no right"):
+        world.core().forget(entries)
+    assert [entry.zone for entry in world.ledger.entries()] == ["denied.test"]

@@ -178,7 +178,7 @@ def _enough(group: Sequence[_Watch], require: str, *, bury: bool = False) -> boo
     counted = [watch for watch in group if not (_dead(watch, group) and (bury or not watch.routed))]
     done = sum(not watch.missing for watch in counted)
     needed = {"any": 1, "majority": len(counted) // 2 + 1}.get(require, len(counted))
-    return done >= max(1, needed)
+    return done >= needed
 
 
 def _dead(watch: _Watch, group: Sequence[_Watch]) -> bool:
