@@ -38,7 +38,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Optional[bool]:
+def pytest_runtest_protocol(item: pytest.Item, nextitem: Optional[pytest.Item]) -> Optional[bool]:
     """Run a test with the mark elsewhere; every other one is not for us."""
     owner = _owner(item)
     if owner is None or machine.inside():
@@ -47,6 +47,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Optional[bool]:
     for report in _reports(item, owner):
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    # what the test before has left set up for this one's file, which is set up elsewhere, is for the next one to need
+    item.session._setupstate.teardown_exact(nextitem)
     return True
 
 

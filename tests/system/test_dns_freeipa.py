@@ -139,7 +139,6 @@ def test_a_session_that_expires(
     [
         ("add", "ledger", 1),
         ("add", "after:dnsrecord_add", 1),
-        ("add", "ledger", 2),
         ("del", "after:dnsrecord_del", 1),
     ],
 )

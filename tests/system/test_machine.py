@@ -17,7 +17,7 @@ from tests.lab import machine
 from tests.lab.machine import machine_of_its_own
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _REPOSITORY = Path(__file__).parents[2]
 _TRACE = Path("/etc/certhooks-test-trace")
@@ -60,6 +60,19 @@ def test_long():
     Path({sign!r}).touch()
     time.sleep(600)
 """
+AMONG_OTHERS = """
+import pytest
+from tests.lab.machine import machine_of_its_own
+@pytest.fixture(scope="module", autouse=True)
+def of_the_file():
+    yield
+    print("torn down")
+def test_here():
+    pass
+@machine_of_its_own()
+def test_there():
+    pass
+"""
 HANGS = """
 import time
 import tests.lab.relay
@@ -79,12 +92,24 @@ def pytest_on(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     if machine.lacking() and not os.environ.get("CI"):
         pytest.skip(f"not here: {', '.join(machine.lacking())}")
 
-    def run(text: str, *, ci: str = "") -> subprocess.Popen[str]:
+    def run(text: str, *, ci: str = "", more: Sequence[str] = ()) -> subprocess.Popen[str]:
         (tmp_path / "conftest.py").write_text('pytest_plugins = ["tests.lab.relay"]\n')
         (tmp_path / "test_there.py").write_text(text)
         env = {**os.environ, "PYTHONPATH": str(_REPOSITORY), "CI": ci}
         return subprocess.Popen(
-            [sys.executable, "-m", "pytest", "-q", "-ra", "-p", "no:cacheprovider", "--rootdir", ".", "test_there.py"],
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-ra",
+                "-p",
+                "no:cacheprovider",
+                "--rootdir",
+                ".",
+                "test_there.py",
+                *more,
+            ],
             cwd=tmp_path,
             env=env,
             stdin=subprocess.DEVNULL,
@@ -136,6 +161,14 @@ def test_nothing_outlives_a_pytest_that_is_ended(
         run.communicate(timeout=20)
         wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in inside))
     assert Path("/proc/self/mountinfo").read_text() == before
+
+
+def test_machines_stand_among_other_tests(pytest_on: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+    """A file with tests of both kinds, and another one after it: what the file had set up is torn down in between."""
+    (tmp_path / "test_after.py").write_text("def test_elsewhere():\n    pass\n")
+    with pytest_on(AMONG_OTHERS, more=["test_after.py"]) as run:
+        out, _ = run.communicate(timeout=60)
+    assert "3 passed" in out, out
 
 
 def test_a_test_that_hangs_is_ended(pytest_on: Callable[[str], subprocess.Popen[str]]) -> None:
