@@ -262,7 +262,9 @@ def test_a_dns_server_that_answers_nonsense(scene: Scene, run: Run) -> None:
         thread = threading.Thread(target=answer)
         thread.start()
         scene.configure(wait=1, nameserver=f"{scene.dns.where} 127.0.0.1:{port}")
-        assert failed(run("add", "www.example.test", VALUE), 14, f"127.0.0.1:{port} ")  # named, whatever it lacks time for
+        assert failed(
+            run("add", "www.example.test", VALUE), 14, f"127.0.0.1:{port} "
+        )  # named, whatever it lacks time for
         over.set()
         thread.join()
     assert scene.ipa.txt(NAME) == {FOREIGN}
