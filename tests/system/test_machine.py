@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.lab import machine
 from tests.lab.machine import machine_of_its_own
 
 if TYPE_CHECKING:
@@ -109,6 +110,15 @@ def test_nothing_outlives_a_killed_pytest(pytest_on: Callable[[str], subprocess.
             assert time.monotonic() < until, "it lives on"
             time.sleep(0.02)
     assert Path("/proc/self/mountinfo").read_text() == before
+
+
+def test_a_command_runs_on_a_machine_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
+    """It has the names and paths of that machine and our output, and its exit status is ours."""
+    if machine.lacking():
+        pytest.skip(f"not here: {', '.join(machine.lacking())}")
+    assert machine.run(["sh", "-c", "touch /usr/local/here; hostname; exit 7"], [], "a.test") == 7
+    assert capfd.readouterr().out == "a.test\n"
+    assert not Path("/usr/local/here").exists()
 
 
 def _child_running(parent: int, word: str) -> int:
