@@ -20,7 +20,6 @@ import fcntl
 import json
 import os
 import shutil
-import signal
 import socket
 import struct
 import subprocess
@@ -141,7 +140,6 @@ def _reap_until(child: int) -> int:
 
 def _main(settings: str) -> int:
     wanted = json.loads(settings)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # process 1 has no default of its own
     _set_up(wanted["hosts"], wanted["hostname"])
     child = os.fork()
     if child:

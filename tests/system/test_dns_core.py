@@ -225,7 +225,6 @@ def test_concurrent_runs_on_one_name_lose_nothing(scene: Scene) -> None:
         ("before:dnsrecord_add", 1),
         ("after:dnsrecord_add", 1),
         ("after:dnsrecord_show", 3),
-        ("ledger", 2),
     ],
 )
 def test_a_killed_add_is_swept(point: str, nth: int, scene: Scene, run: Run) -> None:

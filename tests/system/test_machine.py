@@ -45,23 +45,44 @@ def test_dies():
 def test_another_machine():
     assert not TRACE.exists()
 """
+TRIVIAL = """
+from tests.lab.machine import machine_of_its_own
+@machine_of_its_own()
+def test_it():
+    pass
+"""
 SLOW = """
 import time
+from pathlib import Path
 from tests.lab.machine import machine_of_its_own
 @machine_of_its_own()
 def test_long():
+    Path({sign!r}).touch()
     time.sleep(600)
+"""
+HANGS = """
+import time
+import tests.lab.relay
+from tests.lab.machine import machine_of_its_own
+tests.lab.relay.SECONDS = 2.0
+pytestmark = machine_of_its_own()
+def test_hangs():
+    time.sleep(600)
+def test_goes_on():
+    pass
 """
 
 
 @pytest.fixture
-def pytest_on(tmp_path: Path) -> Callable[[str], subprocess.Popen[str]]:
-    """Return a function that starts a pytest of its own on a file with this text."""
+def pytest_on(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Return a function that starts a pytest of its own on a file with this text; skips where that is not allowed."""
+    if machine.lacking() and not os.environ.get("CI"):
+        pytest.skip(f"not here: {', '.join(machine.lacking())}")
 
-    def run(text: str) -> subprocess.Popen[str]:
+    def run(text: str, *, ci: str = "") -> subprocess.Popen[str]:
         (tmp_path / "conftest.py").write_text('pytest_plugins = ["tests.lab.relay"]\n')
         (tmp_path / "test_there.py").write_text(text)
-        env = {key: value for key, value in os.environ.items() if key != "CI"} | {"PYTHONPATH": str(_REPOSITORY)}
+        env = {**os.environ, "PYTHONPATH": str(_REPOSITORY), "CI": ci}
         return subprocess.Popen(
             [sys.executable, "-m", "pytest", "-q", "-ra", "-p", "no:cacheprovider", "--rootdir", ".", "test_there.py"],
             cwd=tmp_path,
@@ -98,17 +119,22 @@ def test_what_happens_there_is_told_here(pytest_on: Callable[[str], subprocess.P
     assert not _TRACE.exists()
 
 
-def test_nothing_outlives_a_killed_pytest(pytest_on: Callable[[str], subprocess.Popen[str]]) -> None:
-    """When the outer pytest is killed, everything on the machine is gone, and no mount is left."""
-    before = Path("/proc/self/mountinfo").read_text()
-    with pytest_on(SLOW) as run:
-        inner = _child_running(run.pid, "tests.lab.machine")
-        run.send_signal(signal.SIGKILL)
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_nothing_outlives_a_pytest_that_is_ended(
+    pytest_on: Callable[[str], subprocess.Popen[str]], tmp_path: Path, how: signal.Signals
+) -> None:
+    """When the outer pytest is killed, or interrupted, in the middle of a test, all of the machine is gone with it.
+
+    No process and no mount is left.
+    """
+    before, sign = Path("/proc/self/mountinfo").read_text(), tmp_path / "sign"
+    with pytest_on(SLOW.format(sign=str(sign))) as run:
+        wait_for(sign.exists)
+        inside = [pid for pid in _descendants(run.pid) if pid != run.pid]
+        assert len(inside) > 1, inside
+        run.send_signal(how)
         run.communicate(timeout=20)
-        until = time.monotonic() + 10
-        while Path(f"/proc/{inner}").exists():
-            assert time.monotonic() < until, "it lives on"
-            time.sleep(0.02)
+        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in inside))
     assert Path("/proc/self/mountinfo").read_text() == before
 
 
@@ -121,19 +147,31 @@ def test_a_command_runs_on_a_machine_of_its_own(capfd: pytest.CaptureFixture[str
     assert not Path("/usr/local/here").exists()
 
 
-def _child_running(parent: int, word: str) -> int:
-    """Return the first descendant of a process whose command has this word, once it runs Python."""
-    until = time.monotonic() + 20
-    while time.monotonic() < until:
-        for child in _descendants(parent):
-            try:
-                argv = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
-            except OSError:
-                continue  # it has ended meanwhile
-            if argv[0] == sys.executable and word in argv:
-                return child
+def test_a_test_that_hangs_is_ended(pytest_on: Callable[[str], subprocess.Popen[str]]) -> None:
+    """A test without an end fails when its time is over, and the next ones run on another machine."""
+    with pytest_on(HANGS) as run:
+        out, _ = run.communicate(timeout=60)
+    assert "1 failed, 1 passed" in out, out
+    assert "no answer within 2 s" in out
+
+
+def test_where_machines_are_not_allowed(
+    pytest_on: Callable[..., subprocess.Popen[str]],
+) -> None:
+    """Without the right to make namespaces a test is skipped, and in CI it fails."""
+    for ci, told in (("", "1 skipped"), ("true", "1 failed")):
+        with pytest_on("import tests.lab.machine\ntests.lab.machine._refused = lambda: True\n" + TRIVIAL, ci=ci) as run:
+            out, _ = run.communicate(timeout=60)
+        assert told in out, out
+        assert "the right to make namespaces" in out
+
+
+def wait_for(what: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait until something is so."""
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until, "it did not happen"
         time.sleep(0.02)
-    pytest.fail("it did not start")
 
 
 def _descendants(parent: int) -> list[int]:

@@ -44,6 +44,12 @@ def test_options_go_before_environment_before_file(file: Path, monkeypatch: pyte
     assert (made.server, made.user, made.keytab, made.ttl, made.wait) == ("b.test", "one", "/k", 40, 7.0)
     assert (made.require, made.backend, made.port) == ("all", "api", 53)
     assert settings.read(file, {"keytab": "/other"}).user == ""  # a key that is named goes before a password
+    monkeypatch.setenv("IPA_DNS_PRINCIPAL", "ACME/a.test")
+    assert settings.read(file).user == ""
+    monkeypatch.setenv("IPA_USER", "two")
+    assert settings.read(file).user == "two"  # as near as the key
+    monkeypatch.delenv("IPA_USER")
+    monkeypatch.delenv("IPA_DNS_PRINCIPAL")
     assert settings.read(file, {}, {"wait": 0.0, "settle": 3.0}).settle == 3.0
     assert settings.read(file, {}, {"wait": 0.0}).wait == 6.0
 
@@ -178,6 +184,8 @@ def test_setup_commands() -> None:
     text = account.commands("", acme_zone="", settings=Settings(zone="example.com", principal="ACME/web.example.com@R"))
     assert "--services=ACME/web.example.com" in text
     assert "ipa-getkeytab" in text
-    assert "txtrecord" in text
+    look, change = (part for part in text.split("ipa permission-add ") if "--right" in part)
+    assert "write" not in look.splitlines()[0]  # else every TXT record of the zone could be rewritten
+    assert '--target="idnsname=_acme-challenge*,idnsname=example.com.,cn=dns,$SUFFIX"' in change
     with pytest.raises(UsageError):
         account.commands("", acme_zone="", settings=Settings())

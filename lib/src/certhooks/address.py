@@ -41,7 +41,7 @@ def parse(text: str, default_port: int = HTTPS) -> Address:
     if not (is_name(host) or _is_ip(host)):
         raise UnreachableError(
             f"not a host name: {_shown(text)}",
-            hint="give the fully qualified name of the device, such as fw01.example.com",
+            hint="give its fully qualified name, such as fw01.example.com",
         )
     return Address(host.lower().rstrip("."), number)
 

@@ -116,8 +116,9 @@ _RULES: Sequence[tuple[str, _Say]] = (
     (
         r"is not permitted to use CA '([^']*)' with profile '([^']*)'",
         lambda groups, _principal: (
-            f"no CA ACL allows profile {shlex.quote(groups[1])}; as an admin see: ipa caacl-find; "
-            f"then ipa caacl-add-profile and ipa caacl-add-service, or another profile (-T)"
+            f"no CA ACL allows profile {shlex.quote(groups[1])}; as an admin, for the one that FreeIPA comes with: "
+            f"ipa caacl-add-profile hosts_services_caIPAserviceCert --certprofiles={shlex.quote(groups[1])} "
+            f"(ipa caacl-find shows all), or take another profile (-T)"
         ),
     ),
     (

@@ -1,4 +1,4 @@
-"""One verified HTTPS connection to one device: kept alive, no redirects, no proxies, bounded replies."""
+"""One verified HTTPS connection to one host: kept alive, no redirects, no proxies, bounded replies."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ class Connection:
         timeout: seconds for the connection and for each whole reply.
         time_left: what remains of the run, in seconds; asked before each request, which takes no longer.
         max_reply: bytes; a longer reply is refused and the connection closed.
+        kind: what the host is, for hints. may_pin: the command has --pin.
     """
 
     def __init__(
@@ -52,12 +53,16 @@ class Connection:
         timeout: float = 30.0,
         time_left: Callable[[], float] = lambda: float("inf"),
         max_reply: int = 16 * 1024 * 1024,
+        kind: str = "device",
+        may_pin: bool = True,
     ) -> None:
         self.address = address
         self.timeout = timeout
         self.context = context
         self._time_left = time_left
         self._max_reply = max_reply
+        self._kind = kind
+        self._may_pin = may_pin
         self._http: Optional[http.client.HTTPSConnection] = None
 
     def request(self, method: str, path: str, *, headers: Mapping[str, str], body: bytes = b"") -> Reply:
@@ -97,7 +102,7 @@ class Connection:
             if narrow and isinstance(e, ssl.SSLCertVerificationError):
                 narrow.widen()
                 return self._connect(timeout)
-            raise trust.explain(e, self.address) from e
+            raise trust.explain(e, self.address, may_pin=self._may_pin) from e
         except socket.timeout as e:
             raise UnreachableError(
                 f"{self.address} does not answer within {timeout:.3g} s",
@@ -110,7 +115,7 @@ class Connection:
                 raise unresolved(self.address, e) from e
             raise UnreachableError(
                 f"no connection to {self.address}: {(e.strerror or str(e)).lower()}",
-                hint="is the device up, and does its management interface listen on this port?",
+                hint=f"is the {self._kind} up, and does it listen on this port?",
             ) from e
         return connection
 
@@ -155,7 +160,7 @@ class Connection:
             if len(body) > self._max_reply:
                 raise ReplyTooLongError(
                     f"{self.address} sent a reply of more than {self._max_reply} bytes",
-                    hint="that is more than this command needs from any device: is it one?",
+                    hint=f"that is more than this command needs from any {self._kind}: is it one?",
                 )
         if response.length:  # read1() reports the end of the stream as the end of the body
             raise http.client.IncompleteRead(bytes(body), response.length)

@@ -252,7 +252,10 @@ def _slug(name: str) -> str:
 def state_error(error: Exception, path: Path) -> StateError:
     """Return the error that tells why a file of the state folder cannot be used."""
     reason = getattr(error, "strerror", None) or str(error)
-    return StateError(
-        f"cannot use the state folder: {path}: {reason.lower()}",
-        hint="run as root, make room on the disk, or name another folder with --state-dir",
-    )
+    hint = "make room on the disk, or name another folder with --state-dir"
+    if isinstance(error, PermissionError):
+        hint = (
+            "run as root, or give this user a folder of its own: install -d -m 0700 -o USER /var/lib/certhooks-USER, "
+            "and --state-dir /var/lib/certhooks-USER"
+        )
+    return StateError(f"cannot use the state folder: {path}: {reason.lower()}", hint=hint)

@@ -123,7 +123,7 @@ def fingerprint(pin: str) -> str:
     return digits
 
 
-def explain(error: ssl.SSLError, address: Address) -> UnreachableError:
+def explain(error: ssl.SSLError, address: Address, *, may_pin: bool = True) -> UnreachableError:
     """Return the error that tells why a handshake was not trusted and how to trust the right certificate."""
     if isinstance(error, ssl.SSLCertVerificationError):
         reason = error.verify_message or "verification failed"
@@ -131,7 +131,9 @@ def explain(error: ssl.SSLError, address: Address) -> UnreachableError:
             f"the certificate of {address} is not trusted: {reason.rstrip('.').lower()}",
             hint=f"give its CA with --cafile FILE, the right host name, or after a look at the device's console "
             f"--pin sha256:... (openssl s_client -connect {address.host}:{address.port} </dev/null | "
-            "openssl x509 -noout -fingerprint -sha256)",
+            "openssl x509 -noout -fingerprint -sha256)"
+            if may_pin
+            else "give its CA with --cafile FILE, or the name that the certificate is for",
         )
     return UnreachableError(f"no TLS with {address}: {error.reason or error}", hint="does the port speak https?")
 

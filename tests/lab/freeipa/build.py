@@ -9,12 +9,17 @@ from pathlib import Path
 
 from tests.lab.freeipa import layers, names, sources
 from tests.lab.freeipa.layers import Layer, remove
-from tests.lab.freeipa.system import DIES_WITH_US, LabError, System, run
+from tests.lab.freeipa.system import LabError, System, run
 
 _INSIDE = Path(__file__).with_name("inside")
 SCRIPTS = "/usr/lib/freeipa-lab"  # where the scripts of ``inside`` are on a server
 _SUITE = "bookworm"
 _PACKAGES = _INSIDE / "packages.txt"
+_OPTIONS = (
+    '--aptopt=APT::Install-Recommends "false"',
+    '--aptopt=Acquire::Languages "none"',
+    *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "locale", "man")),
+)
 _INSTALL_SECONDS = 1200.0
 
 
@@ -22,14 +27,12 @@ def _system(folder: Path) -> None:
     """Lay Debian out, with the packages that a server needs and those that it is compiled with."""
     lines = (line.partition("#")[0].strip() for line in _PACKAGES.read_text().splitlines())
     debian, security = sources.mirror("debian"), sources.mirror("debian-security")
-    options = ['--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Languages "none"']
-    options += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "locale", "man")]
     archives = [f"deb {debian} {_SUITE} main", f"deb {debian} {_SUITE}-updates main"]
     archives += [f"deb {security} {_SUITE}-security main"]
     made = folder / "system"  # mmdebstrap wants to make its folder by itself
-    argv = [*DIES_WITH_US, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
+    argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--", "env", f"TMPDIR={folder}"]
     argv += ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(filter(None, lines))}"]
-    run([*argv, *options, _SUITE, str(made), *archives])
+    run([*argv, *_OPTIONS, _SUITE, str(made), *archives])
     for path in made.iterdir():
         path.rename(folder / path.name)
     made.rmdir()
@@ -119,9 +122,13 @@ def build() -> None:
     """
     if os.getuid():
         raise LabError("this needs root")
-    lacks = [name for name in ("mmdebstrap", "unshare", "setpriv", "tar") if not shutil.which(name)]
+    wanted = ("apt-get", "ip", "mmdebstrap", "nsenter", "setpriv", "tar", "unshare")
+    lacks = [name for name in wanted if not shutil.which(name)]
     if lacks:
         raise LabError(f"not here: {', '.join(lacks)}")
+    if set(str(layers.CACHE)) & set(":,\\"):
+        raise LabError(f"{layers.CACHE}: an overlay cannot be made of folders with such a name")
+    os.umask(0o022)  # what is made here is read by daemons of many users
     if not PAIR.built:
         print(f"building the FreeIPA lab in {layers.CACHE}, once, for some minutes", file=sys.stderr)
     PAIR.build(lambda text: print(f"  {text}", file=sys.stderr, flush=True))
@@ -138,7 +145,7 @@ def folders(node: names.Node, *, pair: bool) -> str:
 _STEPS = [_INSIDE / name for name in ("compile", "prepare", "systemctl", "wheels.txt")]
 _INSTALL = [_INSIDE / name for name in ("install", "certificate", "complete.py")]
 _TOLD = (_hosts(), _resolver(), *sorted(names.SERVER.environment.values()))
-SYSTEM = Layer("system", (_PACKAGES, _SUITE), _system)
+SYSTEM = Layer("system", (_PACKAGES, _SUITE, *_OPTIONS), _system)
 FREEIPA = Layer("freeipa", (*_STEPS, sources.SHA256), _freeipa, SYSTEM)
 SERVER = Layer("server", (*_INSTALL, *_TOLD), _realm, FREEIPA)
-PAIR = Layer("pair", (_INSIDE / "second", *names.REPLICA), _pair, SERVER)
+PAIR = Layer("pair", (_INSIDE / "second", _INSIDE / "services", *names.REPLICA), _pair, SERVER)

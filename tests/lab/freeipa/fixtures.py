@@ -4,7 +4,8 @@
 
     def test_something(freeipa: FreeIPA, enrolled_host: EnrolledHost) -> None: ...
 
-The server is started once a file (``freeipa``), or anew for a test (``fresh_freeipa``); ``pair`` is two of them.
+The server is started once a file (``freeipa``; two of them: ``pair``), or anew for a test
+(``fresh_freeipa``).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def enrolled_machine(*hosts: str) -> pytest.MarkDecorator:
 @pytest.fixture(scope="module")
 def freeipa() -> Iterator[FreeIPA]:
     """Run a server, the same one for all tests of a file."""
-    _need_what_is_built()
+    _need_build()
     with FreeIPA() as server:
         client.write(server)
         yield server
@@ -39,16 +40,17 @@ def freeipa() -> Iterator[FreeIPA]:
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
-    """Run two servers, the same ones for all tests of a file."""
-    _need_what_is_built()
+    """Run two servers, each the other's replica, the same ones for all tests of a file."""
+    _need_build()
     with Pair() as both:
         client.write(both.server)
         yield both
 
 
-def _need_what_is_built() -> None:
+def _need_build() -> None:
+    """Skip where nothing is built; in CI that is a failure."""
     if not build.PAIR.built and not os.environ.get("CI"):
-        pytest.skip("not built: python -m tests.lab.freeipa build")
+        pytest.skip("not built: python3 -m tests.lab.freeipa build")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Callable, Optional, Union
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-CACHE = Path(os.environ.get("CERTHOOKS_LAB_CACHE", "/var/cache/certhooks-lab"))
+CACHE = Path(os.environ.get("CERTHOOKS_LAB_CACHE") or "/var/cache/certhooks-lab").absolute()
 _KEPT_SECONDS = 3 * 86400  # another checkout may still use the layer that a new one has replaced
 
 
@@ -62,7 +62,7 @@ class Layer:
 
     def build(self, say: Callable[[str], None]) -> None:
         """Make what is missing, and remove what nobody has used for long; ``say`` tells the progress."""
-        with _locked():
+        with _locked(say):
             for layer in reversed(self.stack):
                 if not layer.path.is_dir():
                     layer._make(say)
@@ -86,7 +86,7 @@ class Layer:
         for layer in self.stack:
             for path in CACHE.glob(f"{layer.name}-{'[0-9a-f]' * 12}"):
                 if path not in used and time.time() - path.stat().st_mtime > _KEPT_SECONDS:
-                    remove(path)
+                    remove(path.rename(path.with_suffix(".part")))  # broken off, it is no layer
 
 
 def remove(folder: Path) -> None:
@@ -105,8 +105,12 @@ def _content(of: Union[Path, str]) -> str:
 
 
 @contextmanager
-def _locked() -> Iterator[None]:
+def _locked(say: Callable[[str], None]) -> Iterator[None]:
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another build runs; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield

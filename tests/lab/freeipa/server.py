@@ -12,13 +12,11 @@ that it is started in, or of one of its own. ``Pair`` is two of them that know e
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
-from typing import IO, TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional
 
 from tests.lab.freeipa import build, names, sources
 from tests.lab.freeipa.system import LabError, System
@@ -54,26 +52,26 @@ class FreeIPA(System):
     ) -> None:
         super().__init__(node, build.folders(node, pair=pair), own_network=own_network, detached=detached)
 
-    def start(self, said: Union[int, IO[bytes]] = subprocess.DEVNULL) -> None:
-        """Start it as freshly installed, and return when all of it answers; ``said`` takes what goes wrong.
+    def start(self) -> None:
+        """Start it as freshly installed, and return when all of it answers.
 
         Raises:
             LabError: not built, or it does not start.
         """
-        self.lay_out(said)
+        self.lay_out()
         try:
             self.services("start", "all")
         except BaseException:
             self.stop()
             raise
 
-    def lay_out(self, said: Union[int, IO[bytes]] = subprocess.DEVNULL) -> None:
+    def lay_out(self) -> None:
         """Do the first half of ``start``, in the thread that is to live as long as the server."""
         if not build.PAIR.built:
-            raise LabError("not built yet; first: python -m tests.lab.freeipa build")
-        super().start(said)
+            raise LabError("not built yet; first: python3 -m tests.lab.freeipa build")
+        super().start()
         sources.copy_in(self.path(build.SCRIPTS))
-        shutil.copy(self.path(f"{build.SCRIPTS}/lab_ca.py"), self.path(_PLUGINS))
+        self.run("cp", f"{build.SCRIPTS}/lab_ca.py", _PLUGINS)
 
     def stop(self) -> None:
         """End it, and all that runs on it; may be called twice."""
@@ -87,16 +85,23 @@ class FreeIPA(System):
 
     def ipa(self, *words: str) -> str:
         """Run the command ``ipa`` on the server as its administrator, and return what it prints."""
-        if not self.path("/tmp/lab-admin").exists():
-            self.run("kinit", "-c", "/tmp/lab-admin", "admin", text=f"{names.ADMIN_PASSWORD}\n")
-        return self.run("env", "KRB5CCNAME=/tmp/lab-admin", "ipa", *words).stdout
+        self.run("kinit", "admin", text=f"{names.ADMIN_PASSWORD}\n")
+        return self.run("ipa", *words).stdout
 
     def api(self, method: str, *args: Any, **options: Any) -> dict[str, Any]:
         """Call a method of FreeIPA's API as its administrator, from here; AssertionError when it has not done all.
 
         For what ``*_add_host`` and its like could not add, FreeIPA has no error but a list.
         """
-        result: dict[str, Any] = self._client._request(method, list(args), options)
+        from python_freeipa.exceptions import Denied, Unauthorized
+
+        try:
+            result: dict[str, Any] = self._client._request(method, list(args), options)
+        except Denied:
+            raise
+        except Unauthorized:  # a test has ended the session
+            del self._client
+            result = self._client._request(method, list(args), options)
         assert not _refused(result.get("failed", {})), (method, args, options, result)
         return result
 
@@ -108,7 +113,7 @@ class FreeIPA(System):
             self.api("service_add_host", principal, host=[managed_by])
 
     def services(self, action: str, *which: str) -> None:
-        """Start or stop daemons: directory, kdc, kadmin, gssproxy, web, dns, or all."""
+        """Start or stop daemons: directory, kdc, kadmin, gssproxy, web, dns, or all; LabError for another name."""
         self.run(f"{build.SCRIPTS}/services", action, *which)
 
     @contextmanager
@@ -148,11 +153,16 @@ class FreeIPA(System):
         """End every session at the web server, that of ``api`` too, as the end of its ticket does."""
         for ticket in self.path("/run/ipa/ccaches").iterdir():
             ticket.unlink()
-        self.__dict__.pop("_client", None)
 
     def lock(self, user: str) -> None:
-        """Disable an account."""
-        self.api("user_disable", user)
+        """Lock an account, as too many wrong passwords do."""
+        from python_freeipa import Client
+        from python_freeipa.exceptions import Unauthorized
+
+        allowed = int(self.api("pwpolicy_show")["result"]["krbpwdmaxfailure"][0])
+        for _ in range(allowed + 1):
+            with suppress(Unauthorized):
+                self._logged_in(Client(self.node.host), user, "wrong")
 
     def write_keytab(self, principal: str, to: Path) -> None:
         """Make new keys for a principal and write them into a file here, for its owner alone."""
@@ -185,9 +195,12 @@ class FreeIPA(System):
     def _client(self) -> Client:
         from python_freeipa import Client
 
-        client = Client(self.node.host, verify_ssl=str(self.path("/etc/ipa/ca.crt")))
+        return self._logged_in(Client(self.node.host), "admin", names.ADMIN_PASSWORD)
+
+    def _logged_in(self, client: Client, user: str, password: str) -> Client:
+        client._verify_ssl = str(self.path("/etc/ipa/ca.crt"))
         client._session.trust_env = False  # else a variable of the environment names other CAs
-        client.login("admin", names.ADMIN_PASSWORD)
+        client.login(user, password)
         return client
 
 

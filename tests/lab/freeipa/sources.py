@@ -38,10 +38,12 @@ def tarball() -> Path:
         apt = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "-o", "Dir::Etc::sourceparts=/dev/null"]
         apt += ["-o", f"Dir::Etc::sourcelist={folder}/sources.list", "-o", f"Dir::State::lists={folder}/lists"]
         apt += ["-o", f"Dir::Cache={folder}/cache"]
-        run([*apt, "update"], folder=folder)
-        run([*apt, "source", "--download-only", "--tar-only", "freeipa"], folder=folder)
-        [found] = folder.glob(f"freeipa_{VERSION}.orig.tar.*")
-        _checked(found).rename(kept)
+        try:
+            run([*apt, "update"], folder=folder)
+            run([*apt, "source", "--download-only", "--tar-only", "freeipa"], folder=folder)
+            _checked(folder / kept.name).rename(kept)
+        except LabError as error:
+            raise LabError(f"{error}\nwithout the archive: {GIVEN}=/path/to/{kept.name}") from error
         remove(folder)
     return _checked(kept)
 
@@ -55,12 +57,13 @@ def wheels(folder: Path) -> None:
 def mirror(archive: str) -> str:
     """Return where this machine's own apt finds an archive of Debian (``debian`` or ``debian-security``)."""
     told = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"],
+        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(ORIGIN)", "Created-By: Packages"],
         capture_output=True,
         text=True,
         check=True,
     )
-    found = sorted({uri for uri in told.stdout.split() if uri.rstrip("/").endswith(f"/{archive}")})
+    lines = (line.partition(" ") for line in told.stdout.splitlines())
+    found = sorted({uri for uri, _, origin in lines if origin == "Debian" and uri.rstrip("/").endswith(f"/{archive}")})
     if not found:
         raise LabError(f"apt knows no archive {archive!r} here: this wants Debian 12, and apt-get update run once")
     return found[0]
@@ -73,8 +76,12 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def copy_in(folder: Path) -> None:
-    """Copy the scripts of ``inside`` into a folder."""
-    shutil.copytree(Path(__file__).with_name("inside"), folder, dirs_exist_ok=True)
+    """Copy the scripts of ``inside`` into a folder, readable by all, whatever the checkout's modes are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for script in Path(__file__).with_name("inside").iterdir():
+        if script.is_file():
+            copied = Path(shutil.copy(script, folder))
+            copied.chmod(0o755)
 
 
 def _checked(path: Path) -> Path:

@@ -7,15 +7,15 @@ ends that started it, even if that is killed.
 from __future__ import annotations
 
 import subprocess
+import tempfile
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Optional, Union
+from typing import TYPE_CHECKING, Optional
 
+from tests.lab import machine
 from tests.lab.freeipa.names import PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from typing_extensions import Self
 
     from tests.lab.freeipa.names import Node
@@ -68,12 +68,14 @@ class System:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def start(self, said: Union[int, IO[bytes]] = subprocess.DEVNULL) -> None:
-        """Lay it out, with nothing running yet; ``said`` takes what goes wrong.
+    def start(self) -> None:
+        """Lay it out, with nothing running yet.
 
         Raises:
             LabError: namespaces or overlays are not to be had.
         """
+        assert self._own_network or machine.inside(), "its address would stay on this machine's loopback device"
+        said = tempfile.TemporaryFile()  # noqa: SIM115  closed below
         address = f"{self.node.address}/{self._prefix}"
         new = ["--mount", "--pid", "--uts", "--ipc", *(["--net"] if self._own_network else [])]
         self._process = subprocess.Popen(
@@ -92,9 +94,12 @@ class System:
         assert self._process.stdout is not None, self._process.args
         with self._process.stdout as told:
             ready = told.readline()
+        said.seek(0)
+        with said:
+            why = said.read().decode(errors="replace").strip() if ready != b"ready\n" else ""
         if ready != b"ready\n":
             self.stop()
-            raise LabError("its system does not start: are namespaces and overlays allowed here?")
+            raise LabError(f"its system does not start; are namespaces and overlays allowed here?\n{why}")
         self.holder = self._process.pid
         [child] = Path(f"/proc/{self.holder}/task/{self.holder}/children").read_text().split()
         self.pid = int(child)
@@ -123,7 +128,7 @@ class System:
             check=False,
         )
         if check and done.returncode:
-            raise LabError(f"{' '.join(argv)}: exit status {done.returncode}\n{done.stdout}")
+            raise LabError(f"{' '.join(argv)}: exit status {done.returncode}\n{_end(done.stdout)}")
         return done
 
     def path(self, name: str) -> Path:
@@ -146,20 +151,23 @@ def gone(pid: int) -> None:
         time.sleep(0.01)
 
 
-def run(argv: list[str], *, env: Optional[Mapping[str, str]] = None, folder: Optional[Path] = None) -> None:
-    """Run a command here; LabError with what it printed when it fails."""
+def run(argv: list[str], *, folder: Optional[Path] = None) -> None:
+    """Run a command here, which ends with us; LabError with the end of what it printed when it fails."""
     done = subprocess.run(
-        argv,
+        [*DIES_WITH_US, *argv],
         cwd=folder,
-        env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=False,
     )
     if done.returncode:
-        tail = "\n".join(done.stdout.decode(errors="replace").splitlines()[-60:])
-        raise LabError(f"{' '.join(argv)}: exit status {done.returncode}\n{tail}")
+        raise LabError(f"{' '.join(argv)}: exit status {done.returncode}\n{_end(done.stdout.decode(errors='replace'))}")
+
+
+def _end(text: str) -> str:
+    """Return the last lines of what a command printed."""
+    return "\n".join(text.splitlines()[-60:])
 
 
 def _state(pid: int) -> str:

@@ -32,8 +32,8 @@ def commands(host: str, *, acme_zone: str, settings: Settings) -> str:
         return "\n".join(_update_policy(settings.zone))
     if settings.zone:
         zone = settings.zone
-        texts, entries = f"ACME TXT write {zone}", f"ACME TXT add {zone}"
-        return "\n".join([*_records_of(zone, texts, entries), "", *_role(zone, host, settings, texts, entries)])
+        look, change = f"ACME read {zone}", f"ACME challenges {zone}"
+        return "\n".join([*_records_of(zone, look, change), "", *_role(zone, host, settings, look, change)])
     raise UsageError(
         "for which zone?",
         hint="--acme-zone acme.example.com for a new one that holds challenges alone (best), or --zone example.com for "
@@ -52,17 +52,17 @@ def _own_zone(zone: str) -> list[str]:
     ]
 
 
-def _records_of(zone: str, texts: str, entries: str) -> list[str]:
+def _records_of(zone: str, look: str, change: str) -> list[str]:
     base = f"idnsname={zone}.,cn=dns,$SUFFIX"
-    target = f"idnsname={names.PREFIX}*,{base}"
     return [
         "# As an administrator of FreeIPA: kinit admin. The TXT records of challenges in a zone that is there:",
         "SUFFIX=$(sed -n 's/^basedn *= *//p' /etc/ipa/default.conf)",
-        f"ipa permission-add {shlex.quote(texts)} --right={{read,search,compare,write}} \\",
-        "    --attrs={objectclass,idnsname,txtrecord,dnsttl} \\",
+        f"ipa permission-add {shlex.quote(look)} --right={{read,search,compare}} \\",
+        "    --attrs={objectclass,idnsname,idnszoneactive,txtrecord,cnamerecord} \\",
         f"    --subtree=\"{base}\" --filter='(objectclass=idnsrecord)'",
-        f"ipa permission-add {shlex.quote(entries)} --right={{add,delete}} \\",
-        f'    --target="{target}" --subtree="{base}"',
+        f"ipa permission-add {shlex.quote(change)} --right={{write,add,delete}} \\",
+        "    --attrs={objectclass,idnsname,txtrecord,dnsttl} \\",
+        f'    --subtree="{base}" --target="idnsname={names.PREFIX}*,{base}"',
         "# Whoever may add an entry may add it with any record: a zone of its own (--acme-zone) is tighter.",
     ]
 

@@ -73,10 +73,11 @@ class Api:
         creds: Optional[Callable[[], Any]],
     ) -> None:
         self.address = address
-        self.requests = 0
         self._settings = settings
         self._creds = creds
-        self._transport = _Transport(Connection(address, context, timeout=_SECONDS, time_left=time_left))
+        self._transport = _Transport(
+            Connection(address, context, timeout=_SECONDS, time_left=time_left, kind="FreeIPA server", may_pin=False)
+        )
         self._client = _Client(str(address), self._transport)
 
     def batch(self, calls: Sequence[Call]) -> list[Answer]:
@@ -130,7 +131,6 @@ class Api:
         It gives 401 no code of its own, and every other HTTP status its number.
         """
         server = str(self.address)
-        self.requests += 1
         try:
             return call()
         except Error:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Optional, Protocol
+from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from certhooks.deadline import Deadline
+    from certhooks.trust import Trust
+    from certhooks_freeipa_dns.settings import Settings
+    from certhooks_freeipa_dns.view import View
 
 
 class Record(NamedTuple):
@@ -47,10 +52,6 @@ class Backend(Protocol):
     def server(self) -> str:
         """The server that is used, ``HOST`` or ``HOST:PORT``; empty while none has answered."""
 
-    @property
-    def requests(self) -> int:
-        """How many requests were sent so far."""
-
     def survey(
         self, candidates: Sequence[str], records: Sequence[Record]
     ) -> tuple[Optional[dict[str, Zone]], Mapping[str, Held]]:
@@ -80,3 +81,30 @@ def by_target(records: Iterable[Record]) -> dict[tuple[str, str], list[str]]:
         if record.value not in values:
             values.append(record.value)
     return found
+
+
+def made(
+    kind: str,
+    settings: Settings,
+    trust: Trust,
+    deadline: Deadline,
+    *,
+    view: Callable[[], View],
+    preferred: str = "",
+    tell: Callable[[str], None],
+) -> Backend:
+    """Return a backend of that kind; ``preferred`` is the server that was written to before."""
+    if kind == "update":
+        from certhooks_freeipa_dns.update import Update
+
+        return Update(settings, view(), deadline, preferred=preferred)
+    from certhooks_freeipa_dns.ipa import Ipa
+
+    return Ipa(
+        settings,
+        trust,
+        deadline,
+        preferred=preferred,
+        discovered=lambda domain: view().ipa_servers(domain),
+        tell=tell,
+    )

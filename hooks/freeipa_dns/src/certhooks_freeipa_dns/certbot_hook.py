@@ -55,16 +55,13 @@ def _hook(args: argparse.Namespace, screen: cli.Screen) -> int:
     if args.operation not in {"auth", "cleanup"} or args.words:
         raise UsageError("what does certbot want, auth or cleanup?", hint=f"--manual-auth-hook '{PROG} auth'")
     challenge = _challenge()
-    run = front.run_of("certbot")
-    core = front.core(args, screen, front.settings(args), run=run)
+    core = front.core(args, screen, front.settings(args), run=front.run_of("certbot"))
     if args.operation == "cleanup":
         core.remove([challenge])
         return 0
     remaining = os.environ.get("CERTBOT_REMAINING_CHALLENGES", "0")
     more = remaining.isascii() and remaining.isdigit() and int(remaining[:9]) > 0
-    core.add([challenge], more=True)
-    if not more:
-        core.finish(core.ledger.entries(lambda entry: entry.run == run and not entry.waited))
+    core.add([challenge], more=more)
     return 0
 
 

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import random
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
-from certhooks.errors import ActivationError, BadNameError, ConnectionLostError, Error, UnreachableError
-from certhooks_freeipa_dns import names
+from certhooks.errors import BadNameError, Error, UnreachableError
+from certhooks_freeipa_dns import names, zones
 from certhooks_freeipa_dns.backend import Record
-from certhooks_freeipa_dns.errors import PassingError
-from certhooks_freeipa_dns.ledger import Entry, Ledger, now
+from certhooks_freeipa_dns.changes import Watch
+from certhooks_freeipa_dns.errors import NoZoneError, RefusedError
+from certhooks_freeipa_dns.ledger import Entry, now
+from certhooks_freeipa_dns.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from certhooks.deadline import Deadline
-    from certhooks.journal import Journal
-    from certhooks.trust import Trust
-    from certhooks_freeipa_dns.backend import Backend, Held, Zone
-    from certhooks_freeipa_dns.settings import Settings
-    from certhooks_freeipa_dns.view import Place, Server, View
+    from certhooks_freeipa_dns.backend import Backend, Held
+    from certhooks_freeipa_dns.lookup import Server
+    from certhooks_freeipa_dns.view import Place
 
-_TRIES = 6  # two writers lose a value to each other in a third of all tries; six such losses in a row do not happen
-_JITTER = 0.15  # seconds, doubled with each try
-_APART = 0.3  # seconds after which another's change that was under way when ours was made has come to its end
-_REPAIR = 3.0  # seconds between looks at the server while the name servers are waited for
 _UNDO = 30.0  # seconds to take back, beyond the deadline
 
 
@@ -36,40 +31,14 @@ class Challenge(NamedTuple):
     value: str
 
 
-class Core:
-    """Challenges in FreeIPA's zones, for one run of one command.
-
-    Args:
-        run: which run of which client this is; what it adds can be found again by it.
-        tell: is told what is being done. warn: is told what is odd but no failure.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        trust: Trust,
-        journal: Journal,
-        deadline: Deadline,
-        *,
-        run: str = "",
-        tell: Callable[[str], None] = lambda _text: None,
-        warn: Callable[[str], None] = lambda _text: None,
-    ) -> None:
-        self.settings = settings
-        self.deadline = deadline
-        self.ledger = Ledger(journal)
-        self.requests = 0
-        self._trust = trust
-        self._journal = journal
-        self._run = run
-        self._tell = tell
-        self._warn = warn
-        self._seen: Optional[View] = None
+class Core(Run):
+    """Challenges in FreeIPA's zones, for one run of one command."""
 
     def add(self, challenges: Iterable[Challenge], *, more: bool = False) -> list[Entry]:
         """Add every challenge's value, and unless there are ``more`` to come wait until the name servers have it.
 
-        A failure takes back what this call added. With ``more`` to come, ``finish`` waits for all.
+        A failure takes back what this call added. The call after those with ``more`` to come waits for theirs too,
+        and takes them back with its own when that fails.
 
         Raises:
             BadNameError: no zone, or an alias that leads nowhere. UnreachableError, CredentialsError, RefusedError: the
@@ -80,32 +49,25 @@ class Core:
         if not wanted:
             return []
         places = self._places(wanted)
-        with self._backend(self._earlier()) as backend:
-            entries, held = self._surveyed(backend, wanted, places)
+        with self._backend(self._earlier()) as server:
+            entries, held = self._surveyed(server, wanted, places, waited=not more)
             with self._alone(entries):
                 known = {entry.key for entry in self.ledger.entries()}
                 found = [e for e in entries if e.value in held[e.target].values and e.key not in known]
                 ours = [entry for entry in entries if entry not in found]
                 self.ledger.put(ours)
-                with self._undone(ours, lambda: self._erase(backend, ours)):
-                    self._write(backend, entries, held)
+                with self._undone(ours, lambda: self._erase(server, ours)):
+                    self._changes(server).add(_records(entries), held, self.settings.ttl)
             if not more:
-                with self._undone(ours, lambda: self.forget(ours)):
-                    self._finish(backend, entries)
-                self._waited(ours)
+                pending = self.ledger.entries(
+                    lambda entry: bool(self._run) and self._run == entry.run and not entry.waited
+                )
+                with self._undone([*pending, *ours], lambda: self.forget([*pending, *ours])):
+                    self._lasting(server, [*pending, *entries])
+                    if pending:
+                        self.ledger.put(replace(entry, waited=True) for entry in pending)
         self._tell(f"{len(entries)} value(s) in place")
         return entries
-
-    def finish(self, entries: Sequence[Entry]) -> None:
-        """See to it that values that were added before stay, and wait for the name servers; a failure takes all back.
-
-        Raises:
-            as ``add``.
-        """
-        if entries:
-            with self._undone(entries, lambda: self.forget(entries)), self._backend(entries[-1]) as backend:
-                self._finish(backend, entries)
-            self._waited(entries)
 
     def watch(self, challenges: Iterable[Challenge]) -> None:
         """Wait until the name servers have values, whoever added them; nothing is changed.
@@ -130,10 +92,10 @@ class Core:
         self.forget(entries)
         if strangers:
             places = self._places(strangers)
-            with self._backend(self._earlier()) as backend:
-                found, _ = self._surveyed(backend, strangers, places)
+            with self._backend(self._earlier()) as server:
+                found, _ = self._surveyed(server, strangers, places)
                 with self._alone(found):
-                    self._erase(backend, found)
+                    self._erase(server, found)
 
     def forget(self, entries: Sequence[Entry]) -> None:
         """Remove the values of these entries from their zones, and strike them out.
@@ -141,57 +103,60 @@ class Core:
         Raises:
             as ``remove``: the first failure, when all have been tried.
         """
-        failure: Optional[Error] = None
-        groups: dict[tuple[str, str], list[Entry]] = {}
-        for entry in entries:
-            groups.setdefault((entry.backend, entry.server), []).append(entry)
-        for group in groups.values():
+        failures: list[Error] = []
+        for group in _groups(entries, lambda entry: (entry.backend, entry.server)):
+            with _kept(failures), self._backend(group[0]) as server, self._alone(group):
+                self._erase(server, group)
+        _raise_first(failures)
+
+    def sweep(self, entries: Sequence[Entry], *, give_up: bool = False) -> tuple[list[Entry], Optional[Error]]:
+        """Do as ``forget``, but return what was removed, and the first failure.
+
+        What can never be removed is struck out with a warning: where FreeIPA shows no such zone, nor DNS has one. As
+        long as one of them has it, the account may lack a right. ``give_up`` strikes out whatever cannot be removed.
+        """
+        removed: list[Entry] = []
+        failures: list[Error] = []
+        for group in _groups(entries, lambda entry: (entry.backend, entry.server, entry.zone)):
             try:
-                with self._backend(group[0]) as backend, self._alone(group):
-                    self._erase(backend, group)
+                self.forget(group)
+                removed += group
             except Error as e:
-                failure = failure or e
-        if failure:
-            raise failure
+                if give_up or (isinstance(e, NoZoneError) and self._gone(group[0].zone)):
+                    self.ledger.drop(group)
+                    for entry in group:
+                        self._warn(f"{entry.target}: {entry.value} is struck out and not removed: {e}")
+                else:
+                    failures.append(e)
+                    self._warn(f"{len(group)} value(s) of zone {group[0].zone} stay in the list: {e}")
+        return removed, failures[0] if failures else None
 
-    def _places(self, challenges: Sequence[Challenge]) -> dict[str, Place]:
-        """Follow aliases and find the zones, in DNS."""
-        from certhooks_freeipa_dns.view import Place
+    def _gone(self, zone: str) -> bool:
+        """Tell whether DNS knows a zone no more."""
+        from certhooks_freeipa_dns.lookup import UnknownZoneError
 
-        self._tell(f"looking up {len({c.name for c in challenges})} name(s) in DNS")
-        zone = self.settings.zone
         try:
-            places = self._view().places(c.name for c in challenges)
-        except UnreachableError as e:
-            if not zone:
-                raise
-            self._warn(f"{e}; taking the names as they are")
-            places = {c.name: Place(c.name, c.name, zone) for c in challenges}
-        if zone:
-            for place in places.values():
-                if not names.within(place.target, zone):
-                    raise BadNameError(
-                        f"{_told(place)} is not in the zone {zone}", hint="leave --zone out, or name the right one"
-                    )
-            places = {name: place._replace(zone=zone) for name, place in places.items()}
-        return places
+            return self._view().place(zone).zone != zone
+        except UnknownZoneError:
+            return True
+        except Error:
+            return False
+
+    def _places(self, challenges: Sequence[Challenge]) -> Mapping[str, Place]:
+        wanted = dict.fromkeys(challenge.name for challenge in challenges)
+        self._tell(f"looking up {len(wanted)} name(s) in DNS")
+        return zones.places(self._view(), wanted, given=self.settings.zone, warn=self._warn)
 
     def _surveyed(
-        self, backend: Backend, wanted: Sequence[Challenge], places: Mapping[str, Place]
+        self, server: Backend, wanted: Sequence[Challenge], places: Mapping[str, Place], *, waited: bool = True
     ) -> tuple[list[Entry], Mapping[str, Held]]:
         """Return where each value goes and what is there, after comparing FreeIPA's zones with what DNS says."""
         candidates = list(dict.fromkeys(each for c in wanted for each in names.suffixes(places[c.name].target)))
         records = [Record(places[c.name].zone, places[c.name].target, c.value) for c in wanted]
-        zones, held = backend.survey(candidates, records)
-        if zones is not None:
-            for place in places.values():
-                self._check_zone(backend, place, zones)
-        for place in places.values():
-            if held[place.target].alias:
-                raise BadNameError(
-                    f"{_told(place)} is an alias in FreeIPA, which takes no other record",
-                    hint="DNS does not serve that alias yet, or --zone hides it: try again without --zone",
-                )
+        there, held = server.survey(candidates, records)
+        if there is not None:
+            zones.check(places.values(), there, server.server, given=self.settings.zone)
+        zones.no_aliases(places.values(), held)
         stamp = now()
         return [
             Entry(
@@ -199,137 +164,67 @@ class Core:
                 target=record.target,
                 zone=record.zone,
                 value=c.value,
-                server=backend.server,
-                backend=backend.kind,
+                server=server.server,
+                backend=server.kind,
                 run=self._run,
                 created=stamp,
+                waited=waited,
             )
             for c, record in zip(wanted, records)
         ], held
 
-    def _check_zone(self, backend: Backend, place: Place, zones: Mapping[str, Zone]) -> None:
-        longest = next((zones[each] for each in names.suffixes(place.target) if each in zones), None)
-        if self.settings.zone:
-            longest = zones.get(place.zone)
-        if longest is None:
-            raise BadNameError(
-                f"no zone of FreeIPA holds {_told(place)}",
-                hint="FreeIPA does not serve it, or this account may not see it: ipa dnszone-find shows what it sees; "
-                "an alias (CNAME) from there into a zone of FreeIPA would do",
-            )
-        if longest.forward:
-            raise BadNameError(
-                f"{_told(place)} is in {longest.name}, which is a forward zone in FreeIPA and holds no records",
-                hint="an alias (CNAME) where that zone is served, into a zone of FreeIPA, would do",
-            )
-        if not longest.active:
-            raise BadNameError(
-                f"the zone {longest.name} is disabled in FreeIPA", hint=f"ipa dnszone-enable {longest.name}"
-            )
-        if longest.name != place.zone:
-            raise BadNameError(
-                f"{_told(place)} is served from the zone {place.zone}, but the longest zone that {backend.server} "
-                f"shows to this account is {longest.name}",
-                hint="what is written there would never be served: give the account the permission for "
-                f"{place.zone}, or if DNS looks different from here, --zone {longest.name}",
-            )
-
-    def _write(self, backend: Backend, entries: Sequence[Entry], held: Mapping[str, Held]) -> None:
-        """Add what is missing until the server shows it all."""
-        ttls = {e.target: self.settings.ttl for e in entries if not held[e.target].exists}
-        self._repeat(
-            "add",
-            backend,
-            entries,
-            act=lambda some: backend.add(some, ttls),
-            good=lambda record, there: record.value in there.values,
-            held=held,
-        )
-
-    def _finish(self, backend: Backend, entries: Sequence[Entry]) -> None:
-        """Wait for the name servers, and look whether the values are still there.
-
-        A change of somebody else's that was under way when ours was made may undo it after we have read it back: so
-        there is a second look, when such a change has ended. Now and then there is one while the servers lag, too.
-        """
-        began = looked = self.deadline.elapsed()
-
-        def between() -> None:
-            nonlocal looked
-            if self.deadline.elapsed() - looked > _REPAIR:
-                looked = self.deadline.elapsed()
-                with suppress(UnreachableError):  # the server's absence is not what is waited for
-                    self._repair(backend, entries)
-
-        api = backend.kind == "api"
-        while True:
+    def _lasting(self, server: Backend, entries: Sequence[Entry]) -> None:
+        """Wait for the name servers, and see to it that the values are still there when others' changes have ended."""
+        if server.kind != "api":  # dynamic updates are atomic
             if self.settings.wait > 0:
-                self._served(entries, between if api else lambda: None)
-            if not api:
-                return
-            self.deadline.pause(max(0.0, began + _APART - self.deadline.elapsed()), "the second look")
-            if self._repair(backend, entries):
+                self._served(entries)
+            return
+        watch = Watch(self.deadline, lambda: self._repaired(server, entries))
+        while True:
+            watch.repaired = False
+            if self.settings.wait > 0:
+                self._served(entries, watch.now_and_then)
+            if not watch.sure:
+                watch.look()
+            if not watch.repaired:
                 return
 
-    def _repair(self, backend: Backend, entries: Sequence[Entry]) -> bool:
+    def _repaired(self, server: Backend, entries: Sequence[Entry]) -> bool:
         """Add again what somebody else's change has undone; tell whether there was nothing to do."""
-        held = backend.read(_records(entries))
+        try:
+            held = server.read(_records(entries))
+        except UnreachableError as e:  # it is not what is waited for: the values were there when it was last asked
+            self._tell(f"{e}; not looking again whether the values are still there")
+            return True
         lost = [entry for entry in entries if entry.value not in held[entry.target].values]
         if lost:
             self._tell(f"{len(lost)} value(s) were lost to somebody else's change: adding again")
             with self._alone(lost):
-                self._write(backend, lost, held)
+                self._changes(server).add(_records(lost), held, self.settings.ttl)
         return not lost
 
-    def _erase(self, backend: Backend, entries: Sequence[Entry]) -> None:
-        """Remove values from a zone; their names' locks are held."""
+    def _erase(self, server: Backend, entries: Sequence[Entry]) -> None:
+        """Remove values from their zones and strike them out; their names' locks are held.
+
+        One zone that refuses does not keep the others' values in the list.
+        """
         if not entries:
             return
-        self._repeat(
-            "removal",
-            backend,
-            entries,
-            act=backend.remove,
-            good=lambda record, there: record.value not in there.values,
-        )
-        self.ledger.drop(entries)
-        self._tell(f"{len(entries)} value(s) removed")
-
-    def _repeat(
-        self,
-        what: str,
-        backend: Backend,
-        entries: Sequence[Entry],
-        *,
-        act: Callable[[Sequence[Record]], Mapping[str, Held]],
-        good: Callable[[Record, Held], bool],
-        held: Optional[Mapping[str, Held]] = None,
-    ) -> None:
-        """Change what is not good yet, and look; after a lost connection or a passing fault, look again and repeat."""
-        open_ = [r for r in _records(entries) if held is None or not good(r, held[r.target])]
-        failure: Optional[Error] = None
-        for attempt in range(_TRIES):
-            if not open_:
-                return
-            if attempt:
-                self.deadline.pause(_JITTER * 2**attempt * random.uniform(0.3, 1.0), f"the {what}")  # noqa: S311  no secret
-            try:
-                after = act(open_)
-                failure = None
-            except (ConnectionLostError, PassingError) as e:
-                self._tell(f"{e}; trying again")
-                failure = e
-                continue
-            open_ = [record for record in open_ if not good(record, after[record.target])]
-            if open_:
-                self._tell(f"the {what} at {open_[0].target} did not last: somebody else writes there too")
-        if failure:
-            raise failure
-        if open_:
-            raise ActivationError(
-                f"{backend.server} accepts the {what} at {open_[0].target} and undoes it again",
-                hint="something else changes the same name all the time: look at /var/log/httpd/error_log there",
-            )
+        failures: list[Error] = []
+        try:
+            self._changes(server).remove(_records(entries))
+        except (BadNameError, RefusedError) as e:
+            groups = _groups(entries, lambda entry: entry.zone)
+            if len(groups) == 1:
+                raise
+            self._tell(f"{e}; zone by zone")
+            for group in groups:
+                with _kept(failures):
+                    self._erase(server, group)
+        else:
+            self.ledger.drop(entries)
+            self._tell(f"{len(entries)} value(s) removed")
+        _raise_first(failures)
 
     def _served(self, entries: Sequence[Entry], between: Callable[[], None] = lambda: None) -> None:
         """Wait for the name servers of the entries' zones."""
@@ -346,11 +241,6 @@ class Core:
         if self.settings.settle:
             self.deadline.pause(self.settings.settle, "the pause that settle asks for")
 
-    def _waited(self, entries: Sequence[Entry]) -> None:
-        from dataclasses import replace
-
-        self.ledger.put(replace(entry, waited=True) for entry in entries)
-
     @contextmanager
     def _undone(self, entries: Sequence[Entry], undo: Callable[[], None]) -> Iterator[None]:
         """Take back what was added when the block fails; what cannot be removed stays written down, and is told."""
@@ -364,56 +254,27 @@ class Core:
                 self._warn(f"could not take back {len(entries)} value(s): {e}; ipa_dns sweep does that later")
             raise
 
-    def _earlier(self) -> Optional[Entry]:
-        """Return a value that an earlier call of this run added: its server is that of the whole run."""
-        earlier = self.ledger.entries(lambda entry: bool(self._run) and entry.run == self._run)
-        return earlier[-1] if earlier else None
-
-    @contextmanager
-    def _alone(self, entries: Sequence[Entry]) -> Iterator[None]:
-        """Hold the names' locks, always in the same order."""
-        with ExitStack() as held:
-            for target in sorted({entry.target for entry in entries}):
-                held.enter_context(self._journal.lock(f"dns01 {target}", self.deadline, label=target))
-            yield
-
-    @contextmanager
-    def _backend(self, pinned: Optional[Entry] = None) -> Iterator[Backend]:
-        kind = pinned.backend if pinned else self.settings.backend
-        preferred = pinned.server if pinned else ""
-        made: Backend
-        if kind == "update":
-            from certhooks_freeipa_dns.update import Update
-
-            made = Update(self.settings, self._view(), self.deadline, preferred=preferred)
-        else:
-            from certhooks_freeipa_dns.ipa import Ipa
-
-            made = Ipa(
-                self.settings,
-                self._trust,
-                self.deadline,
-                preferred=preferred,
-                discovered=lambda domain: self._view().ipa_servers(domain),
-                tell=self._tell,
-            )
-        try:
-            yield made
-        finally:
-            made.close()
-            self.requests += made.requests
-
-    def _view(self) -> View:
-        if self._seen is None:
-            from certhooks_freeipa_dns.view import View
-
-            self._seen = View(self.settings, self.deadline)
-        return self._seen
-
 
 def _records(entries: Sequence[Entry]) -> list[Record]:
     return [Record(entry.zone, entry.target, entry.value) for entry in entries]
 
 
-def _told(place: Place) -> str:
-    return place.name if place.target == place.name else f"{place.name} (an alias of {place.target})"
+def _groups(entries: Iterable[Entry], key: Callable[[Entry], object]) -> list[list[Entry]]:
+    found: dict[object, list[Entry]] = {}
+    for entry in entries:
+        found.setdefault(key(entry), []).append(entry)
+    return list(found.values())
+
+
+@contextmanager
+def _kept(failures: list[Error]) -> Iterator[None]:
+    """Keep a failure for later, so that the others get their turn."""
+    try:
+        yield
+    except Error as e:
+        failures.append(e)
+
+
+def _raise_first(failures: Sequence[Error]) -> None:
+    if failures:
+        raise failures[0]

@@ -13,11 +13,15 @@ from certhooks.errors import (
 
 NOT_FOUND, DUPLICATE, VALUE_NOT_FOUND, MIDAIR, NO_CHANGE = 4001, 4002, 4026, 4201, 4202
 _DENIED, _INVALID, _REFERER, _VERSION = 2100, 3009, 911, 901
-_PASSING = (903, 907, 4203, 4204, 4401)  # internal, directory down, database, limits, resolver: another server may do
+PASSING = (903, 907, 4203, 4204, 4401)  # internal, directory down, database, limits, resolver: another server may do
 
 
 class RefusedError(UploadRefusedError):
     """FreeIPA or a name server understood the change and refuses it; exit code 12, nothing was changed."""
+
+
+class NoZoneError(BadNameError):
+    """The server shows no such zone: there is none any more, or the account may not see it; exit code 2."""
 
 
 class PassingError(UnreachableError):
@@ -38,9 +42,10 @@ def from_code(code: int, message: str, server: str, what: str) -> Error:  # noqa
     if code == NOT_FOUND and "not configured" in told:
         return RefusedError(f"{server} manages no DNS: {told}", hint="FreeIPA needs its own DNS: ipa-dns-install")
     if code == NOT_FOUND:
-        return BadNameError(
+        return NoZoneError(
             f"{server} knows no {what}: {told}",
-            hint="it is not there, or this account may not see it: ipa dnszone-find as that account shows what it sees",
+            hint="it is not there, or this account may not see it: ipa dnszone-find as that account shows what it "
+            "sees; for values of a zone that is gone: ipa_dns sweep --forget",
         )
     if code == _INVALID:
         return RefusedError(
@@ -55,7 +60,7 @@ def from_code(code: int, message: str, server: str, what: str) -> Error:  # noqa
         )
     if code == _VERSION:
         return UnreachableError(f"{server} is older than FreeIPA 4.4: {told}")
-    if code in _PASSING:
+    if code in PASSING:
         return PassingError(
             f"{server} has a fault (code {code}): {told}", hint="look at /var/log/httpd/error_log there, then try again"
         )

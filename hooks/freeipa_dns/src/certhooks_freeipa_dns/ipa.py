@@ -6,7 +6,7 @@ import ssl
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from certhooks import address
-from certhooks.errors import ConnectionLostError, Error, UnreachableError, UsageError
+from certhooks.errors import Error, UnreachableError, UsageError
 from certhooks_freeipa_dns import errors, kerberos, names
 from certhooks_freeipa_dns.api import Answer, Api, Call
 from certhooks_freeipa_dns.backend import Held, Record, Zone, by_target
@@ -53,18 +53,12 @@ class Ipa:
         self._discovered = discovered
         self._tell = tell
         self._api: Optional[Api] = None
-        self._requests = 0
         self._tickets: Any = None
 
     @property
     def server(self) -> str:
         """See Backend."""
         return str(self._api.address) if self._api else ""
-
-    @property
-    def requests(self) -> int:
-        """See Backend."""
-        return self._requests + (self._api.requests if self._api else 0)
 
     def survey(
         self, candidates: Sequence[str], records: Sequence[Record]
@@ -157,19 +151,21 @@ class Ipa:
         return self._first_that_answers(calls)
 
     def _first_that_answers(self, calls: Sequence[Call]) -> list[Answer]:
-        """Try one server after the other with what changes nothing yet, and stay with the one that answers."""
+        """Try one server after the other, and stay with the one that answers.
+
+        What is asked first changes nothing, or removes values, which does no harm on two servers.
+        """
         failure: Optional[Error] = None
-        changes = any(call.method in {"dnsrecord_add", "dnsrecord_del"} for call in calls)
         contexts = self._trust.contexts()
         for where in self._candidates():
             api = Api(where, contexts(where), self._settings, self._deadline.remaining, self._creds())
             try:
                 answers = api.batch(calls)
+                _no_passing_fault(calls, answers, str(where))
             except UnreachableError as e:
-                self._requests += api.requests
                 api.close()
-                if isinstance(e.__cause__, ssl.SSLError) or (changes and isinstance(e, ConnectionLostError)):
-                    raise  # what cannot be trusted is no reason to go elsewhere; neither is what may have been done
+                if isinstance(e.__cause__, ssl.SSLError):
+                    raise  # what cannot be trusted is no reason to go elsewhere
                 self._tell(f"{e}; trying the next server")
                 failure = failure or e
             except BaseException:
@@ -193,7 +189,12 @@ class Ipa:
                 seen.add(where)
                 yield where
         if self._settings.discover and self._settings.domain:
-            yield from (where for where in self._discovered(self._settings.domain) if where not in seen)
+            try:
+                found = self._discovered(self._settings.domain)
+            except UnreachableError as e:  # why the servers before it failed is the better answer
+                self._tell(f"no further servers: {e}")
+                return
+            yield from (where for where in found if where not in seen)
 
     def _creds(self) -> Optional[Callable[[], Any]]:
         """Return what gets tickets, once a run; None where a user logs in with a password."""
@@ -206,6 +207,13 @@ class Ipa:
             return self._tickets
 
         return tickets
+
+
+def _no_passing_fault(calls: Sequence[Call], answers: Sequence[Answer], server: str) -> None:
+    """Raise PassingError where one of the answers is a fault of the server: another one may do better."""
+    for call, answer in zip(calls, answers):
+        if answer.code in errors.PASSING:
+            raise errors.from_code(answer.code, answer.message, server, call.subject)
 
 
 def _zone_show(name: str) -> Call:

@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="sweep: only values of that age (default 3600)",
     )
+    more.add_argument("--forget", action="store_true", help="sweep: strike out what cannot be removed, and say so")
     more.add_argument("--listen", type=cli.word, metavar="WHERE", help="serve: HOST:PORT or unix:PATH")
     more.add_argument("--clients", type=cli.word, metavar="FILE", help="serve: who may ask for which names")
     more.add_argument("--print-commands", action="store_true", help="setup: show the commands for an account")
@@ -128,11 +129,13 @@ def _sweep(args: argparse.Namespace, screen: cli.Screen) -> int:
     core = front.core(args, screen, front.settings(args))
     before = now() - args.older
     old = core.ledger.entries(lambda entry: entry.created <= before)
-    core.forget(old)
-    for entry in old:
+    removed, failure = core.sweep(old, give_up=args.forget)
+    for entry in removed:
         screen.say(f"{entry.target}: {entry.value} is gone")
-    left = core.ledger.entries()
-    screen.say(f"{len(old)} removed" + (f", {len(left)} newer ones left: --older 0 removes them too" if left else ""))
+    newer = len(core.ledger.entries(lambda entry: entry.created > before))
+    screen.say(f"{len(removed)} removed" + (f", {newer} newer ones left: --older 0 removes them too" if newer else ""))
+    if failure:
+        raise failure
     return 0
 
 

@@ -37,7 +37,7 @@ def keytab(settings: Settings) -> Path:
     if not os.access(path, os.R_OK):
         raise CredentialsError(
             f"cannot read the keytab {path}",
-            hint="run as root, name another with keytab, or set user and password_file",
+            hint="run as root, or name one that this user can read (keytab, --keytab); ipa-getkeytab makes it",
         )
     return path
 

@@ -7,6 +7,7 @@ One file for all, ``dns01.json`` in the state folder, written whole. A run that 
 from __future__ import annotations
 
 import json
+import logging
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -35,7 +36,7 @@ class Entry:
         server: HOST or HOST:PORT of the FreeIPA server that it was written to.
         run: which run of which client added it; empty when a person did.
         created: seconds since the epoch.
-        waited: somebody has seen it on the name servers, or nobody is to wait for it.
+        waited: the call that added it waited for the name servers itself, or a later one has for it.
     """
 
     name: str
@@ -104,8 +105,10 @@ class Ledger:
         try:
             return [entry for entry in map(_entry, json.loads(text)["values"]) if entry]
         except (ValueError, TypeError, KeyError, RecursionError):
+            aside = self._path.with_suffix(".damaged")
             with suppress(OSError):
-                self._path.replace(self._path.with_suffix(".damaged"))
+                self._path.replace(aside)
+            logging.getLogger(__name__).warning("the list of our values is damaged; it is now %s", aside)
             return []
 
 
@@ -119,11 +122,10 @@ def _entry(stored: object) -> Optional[Entry]:
     if not isinstance(stored, dict):
         return None
     usual = asdict(Entry("", "", "", ""))
-    if set(stored) != set(usual):
-        return None
-    if any(
-        not isinstance(stored[key], (int, float) if isinstance(usual[key], float) else type(usual[key]))
-        for key in usual
+    known = {key: value for key, value in stored.items() if key in usual}  # another version may have others
+    if not {"name", "target", "zone", "value"} <= set(known) or any(
+        not isinstance(value, (int, float) if isinstance(usual[key], float) else type(usual[key]))
+        for key, value in known.items()
     ):
         return None
-    return Entry(**stored)
+    return Entry(**known)

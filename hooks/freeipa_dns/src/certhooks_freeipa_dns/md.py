@@ -19,9 +19,10 @@ PROG = "ipa_dns_md"
 
 _RUN = "mod_md"
 _EXAMPLES = """\
-  MDChallengeDns01 /usr/local/bin/ipa_dns_md
+  MDChallengeDns01 "/usr/local/bin/ipa_dns_md --config /etc/certhooks/md.ini --state-dir /var/lib/certhooks-md"
   MDChallengeDns01Version 2
-      in Apache's configuration; the second from mod_md 2.4.23 on
+      in Apache's configuration; the second from mod_md 2.4.23 on. It runs as Apache's user, who has to own the folder
+      and to be able to read the keytab
 """
 
 
@@ -40,7 +41,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command and return its exit code."""
-    return front.call(PROG, parser, _hook, argv)
+    # mod_md splits its own command line at blanks: a domain that begins with a hyphen is still a domain.
+    return front.call(PROG, parser, _hook, argv, options_follow=False)
 
 
 def entry() -> None:

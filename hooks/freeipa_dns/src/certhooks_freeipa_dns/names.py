@@ -11,6 +11,7 @@ _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\Z")
 # A challenge's value is a digest in base64url. What else is let through needs no quoting in FreeIPA, which reads TXT
 # data as a zone file does: blanks, commas, quotes and semicolons would mean something there.
 _VALUE = re.compile(r"[A-Za-z0-9_=+/.-]{1,255}\Z")
+_KEY_AUTHORIZATION = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
 _MAX_NAME = 253
 _SHOWN = 80
 
@@ -66,11 +67,19 @@ def value(text: str) -> str:
 
 
 def digest(key_authorization: str) -> str:
-    """Return the value that proves a key authorization (token, dot, thumbprint of the account's key)."""
+    """Return the value that proves a key authorization (token, dot, thumbprint of the account's key).
+
+    Raises:
+        BadNameError: it is none; it is not shown, as it proves who holds the account.
+    """
     import base64
     import hashlib
 
-    hashed = hashlib.sha256(key_authorization.encode(errors="surrogateescape")).digest()
+    if not _KEY_AUTHORIZATION.match(key_authorization):
+        raise BadNameError(
+            "not a key authorization", hint="it is a token, a dot and a thumbprint (RFC 8555 section 8.1)"
+        )
+    hashed = hashlib.sha256(key_authorization.encode()).digest()
     return base64.urlsafe_b64encode(hashed).rstrip(b"=").decode()
 
 

@@ -33,7 +33,7 @@ _SECONDS = 25.0
 _WAIT = 20.0  # seconds of them for the name servers, where the configuration says to wait
 _MAX_BODY = 64 * 1024
 _MAX_REQUESTS = 32  # at once
-_IDLE = 10.0  # seconds for a client to send its request
+_IDLE = 10.0  # seconds for a client to send its request, all of it
 _HTTP = {BadNameError: 422, UsageError: 422, RefusedError: 403, CredentialsError: 502, UnreachableError: 504}
 _OK, _BAD, _UNKNOWN, _DENIED, _MISSING, _TOO_LONG, _BUSY, _FAULT = 200, 400, 401, 403, 404, 413, 503, 500
 _PORT = 8553
@@ -85,8 +85,25 @@ class _Server(ThreadingHTTPServer):
     carry_out: Any
 
     def __init__(self, where: Any, handler: Any) -> None:
-        self.turns = threading.BoundedSemaphore(_MAX_REQUESTS)
+        self._turns = threading.BoundedSemaphore(_MAX_REQUESTS)
         super().__init__(where, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Give a connection a thread; with too many under way it has to come again."""
+        if not self._turns.acquire(blocking=False):
+            with suppress(OSError):
+                request.settimeout(0)  # whoever floods us need not read it
+                request.sendall(b"HTTP/1.0 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread of its own."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._turns.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         _logger.debug("a client broke off: %s %s", request, client_address)
@@ -117,11 +134,24 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "certhooks"
     sys_version = ""
 
+    def setup(self) -> None:
+        """Give the client a time for its whole request: a socket's own timeout begins anew with every byte."""
+        super().setup()
+        self._late = threading.Timer(_IDLE, self._cut_off)
+        self._late.daemon = True
+        self._late.start()
+
+    def finish(self) -> None:
+        """Close what the base class has opened."""
+        self._late.cancel()
+        super().finish()
+
+    def _cut_off(self) -> None:
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RD)
+
     def do_POST(self) -> None:
         """Answer one request."""
-        if not self.server.turns.acquire(blocking=False):
-            self._answer(_BUSY, "too many requests at once")
-            return
         try:
             status, text = self._carried_out()
         except Error as e:
@@ -131,8 +161,6 @@ class _Handler(BaseHTTPRequestHandler):
         except Exception:
             _logger.exception("a fault of our own")
             status, text = _FAULT, "error: a fault of our own; the log has more"
-        finally:
-            self.server.turns.release()
         self._answer(status, text)
 
     def _carried_out(self) -> tuple[int, str]:
@@ -161,7 +189,9 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdigit() and len(length) < 8 and int(length) <= _MAX_BODY):  # noqa: PLR2004
             return None
-        return self.rfile.read(int(length))
+        body = self.rfile.read(int(length))
+        self._late.cancel()
+        return body
 
     def _answer(self, status: int, text: str) -> None:
         data = f"{text}\n".encode() if text else b""

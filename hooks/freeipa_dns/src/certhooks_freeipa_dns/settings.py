@@ -24,6 +24,7 @@ DEFAULT = Path("/etc/certhooks/ipa_dns.ini")
 IPA_CONF = Path("/etc/ipa/default.conf")
 SECTIONS = ("ipa", "dns", "dehydrated", "serve")
 _SECRET = ("password",)
+_KEY = {"keytab", "principal"}
 _OLD_NAMES = {"IPA_SERVER": "server", "IPA_DOMAIN": "domain", "IPA_USER": "user", "IPA_PASSWORD": "password"}
 _DNS, _HTTPS = 53, 443
 _DAY = 86400.0
@@ -121,14 +122,16 @@ def read(
         for key, text in _from_file(file).items():
             _set(made, key, text, f"{key} in {file}")
     variables = {f"IPA_DNS_{key.upper()}": key for key in _keys() if key not in _SECRET}
-    for variable, key in {**_OLD_NAMES, **variables}.items():
-        if value := os.environ.get(variable):
-            _set(made, key, value, variable)
-    for key, given in (options or {}).items():
-        if given is not None:
-            _set(made, key, str(given), f"--{key.replace('_', '-')}")
-            if key in {"keytab", "principal"}:
-                made.user = ""  # who names a key means it, whatever the file has
+    named_in = {variable: key for variable, key in {**_OLD_NAMES, **variables}.items() if os.environ.get(variable)}
+    if _KEY & set(named_in.values()):
+        made.user = ""  # who names a key means it, whatever the file has
+    for variable, key in named_in.items():
+        _set(made, key, os.environ[variable], variable)
+    given = {key: value for key, value in (options or {}).items() if value is not None}
+    if _KEY & set(given):
+        made.user = ""
+    for key, value in given.items():
+        _set(made, key, str(value), f"--{key.replace('_', '-')}")
     _complete(made)
     return made
 

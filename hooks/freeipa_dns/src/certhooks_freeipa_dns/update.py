@@ -13,6 +13,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
 import dns.exception
+import dns.flags
 import dns.message
 import dns.name
 import dns.query
@@ -22,12 +23,13 @@ import dns.rdatatype
 import dns.tsig
 import dns.update
 
-from certhooks.errors import ActivationError, BadNameError, ConnectionLostError, CredentialsError, UnreachableError
+from certhooks.errors import ActivationError, ConnectionLostError, CredentialsError, Error, UnreachableError
 from certhooks_freeipa_dns import errors, kerberos
 from certhooks_freeipa_dns.backend import Held, Record, Zone, by_target
+from certhooks_freeipa_dns.lookup import GOOD
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from certhooks.address import Address
     from certhooks.deadline import Deadline
@@ -41,6 +43,7 @@ _HINT = (
     "the zone's update policy must allow it: ipa dnszone-mod ZONE --dynamic-update=TRUE --update-policy='grant REALM "
     "krb5-selfsub * TXT;' beside the rules that are there"
 )
+_OTHER = "is it one of the zone's own servers? server or --server names another"
 
 
 class _Change(NamedTuple):
@@ -79,7 +82,6 @@ class Update:
         self._address: Optional[Address] = None
         self._keyring: Any = None
         self._key_name: Any = None
-        self.requests = 0
 
     @property
     def server(self) -> str:
@@ -130,19 +132,40 @@ class Update:
         return next((rrset.ttl for rrset in answer.answer if rrset.rdtype == dns.rdatatype.TXT), 0)
 
     def _asked(self, zone: str, target: str) -> dns.message.Message:
-        answer = self._view.ask(self._where(zone), target, dns.rdatatype.TXT)
-        self.requests += 1
+        answer = self._view.lookup.ask(self._where(zone), target, dns.rdatatype.TXT)
         if answer is None:
-            raise UnreachableError(f"{self._host} does not answer", hint="is it up, and is port 53 open to it?")
+            raise _silent(self._host)
+        if answer.rcode() == dns.rcode.SERVFAIL:
+            raise _refused(self._host, "SERVFAIL", zone)
+        if answer.rcode() not in GOOD or not answer.flags & dns.flags.AA:
+            told = dns.rcode.to_text(answer.rcode())
+            raise errors.NoZoneError(f"{self._host} does not serve the zone {zone} ({told})", hint=_OTHER)
         return answer
 
     def _where(self, zone: str) -> Address:
-        """Return the address of the server to write to: the one that is set, else the one that the SOA record names."""
+        """Return the address of the server to write to: the first that answers, and that one to the end."""
         if self._address is None:
-            given = [] if self._settings.discover else self._settings.servers()
-            first = self._preferred or (str(given[0]) if given else self._view.primary(zone))
-            self._host, self._address = self._view.located(first)
+            failure: Optional[Error] = None
+            for given in self._candidates(zone):
+                try:
+                    found = self._view.lookup.located(given)
+                    if self._view.lookup.ask(found.address, zone, dns.rdatatype.SOA) is None:
+                        raise _silent(given)
+                except UnreachableError as e:
+                    failure = failure or e
+                else:
+                    self._host, self._address = found
+                    break
+            else:
+                raise failure or _silent(zone)
         return self._address
+
+    def _candidates(self, zone: str) -> Iterator[str]:
+        """Yield the server that was written to, then those that are set, else the one that the SOA record names."""
+        given = [] if self._settings.discover else [str(each) for each in self._settings.servers()]
+        yield from dict.fromkeys(each for each in (self._preferred, *given) if each)
+        if not given:
+            yield self._view.primary(zone)
 
     def _change(self, records: Sequence[Record], make: Callable[[Record], _Change]) -> None:
         for zone in dict.fromkeys(record.zone for record in records):
@@ -150,7 +173,6 @@ class Update:
             for some in (changes[at : at + _AT_ONCE] for at in range(0, len(changes), _AT_ONCE)):
                 self._deadline.check("the update")
                 where = self._where(zone)
-                self.requests += 1
                 if self._sign():
                     self._signed(zone, some, where)
                 else:
@@ -265,11 +287,15 @@ def _adding(change: _Change) -> str:
     return f'add {change.target}. {change.ttl} TXT "{change.value}"'
 
 
-def _refused(server: str, reason: str, zone: str) -> Exception:
+def _silent(server: str) -> UnreachableError:
+    return UnreachableError(f"{server} does not answer", hint="is it up, and is port 53 open to it?")
+
+
+def _refused(server: str, reason: str, zone: str) -> Error:
     if reason in {"REFUSED", "NOTAUTH"}:
         return errors.RefusedError(f"{server} refuses the update of zone {zone}: {reason}", hint=_HINT)
     if reason == "NOTZONE":
-        return BadNameError(f"{server} does not have zone {zone}: {reason}")
+        return errors.NoZoneError(f"{server} does not have zone {zone}: {reason}", hint=_OTHER)
     if reason == "SERVFAIL":
         return errors.PassingError(f"{server} has a fault: {reason}", hint="look at named's log there, then try again")
     return ActivationError(f"{server} failed at the update of zone {zone}: {reason}")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from certhooks.deadline import Deadline
-    from certhooks_freeipa_dns.view import Server
+    from certhooks_freeipa_dns.lookup import Server
 
 _FIRST, _LONGEST, _GROWTH = 0.1, 2.0, 1.05  # the pause is a tenth of a second and a twentieth of the time so far
 _ANSWER = 1.0  # seconds for the answers to one round of questions
@@ -50,7 +50,7 @@ class _Watch:
         self.missing = frozenset(wanted)  # replaced and never changed: other threads look at it
         self.answered = False
         self.routed = True
-        self.reason = "does not answer"
+        self.reason = "has not answered yet"
 
     def look(self, timeout: float) -> None:
         """Ask for what is missing, and keep what is still missing."""
@@ -80,6 +80,8 @@ class _Watch:
             self.reason = (e.strerror or type(e).__name__).lower()
             self.routed = e.errno not in {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL}
             return False
+        if not heard and not self.answered:
+            self.reason = "does not answer"
         return heard
 
     def _heard(self, wire: bytes, questions: dict[int, dns.message.QueryMessage], timeout: float) -> bool:
@@ -154,8 +156,8 @@ def until_served(
         return remarks
     raise NotServedError(
         f"not on every name server within {deadline.seconds:g} s: {_lagging(groups)}",
-        hint="look at the transfer to it; name the servers that count with --nameserver, give --wait SECONDS, "
-        "or be content with --require majority",
+        hint="look at the replication or the zone transfer to it; --nameserver names the servers that count, --wait "
+        "SECONDS gives them more time, --require majority is content with fewer",
     )
 
 
@@ -176,7 +178,7 @@ def _enough(group: Sequence[_Watch], require: str, *, bury: bool = False) -> boo
     counted = [watch for watch in group if not (_dead(watch, group) and (bury or not watch.routed))]
     done = sum(not watch.missing for watch in counted)
     needed = {"any": 1, "majority": len(counted) // 2 + 1}.get(require, len(counted))
-    return done >= max(1, needed)
+    return done >= needed
 
 
 def _dead(watch: _Watch, group: Sequence[_Watch]) -> bool:
