@@ -1,123 +1,153 @@
 #!/usr/bin/env python3
-"""What the dns-01 hooks cost: API requests, CPU and wall of many names, beside the floor and an older hook.
+"""What the dns-01 hooks cost in a client's whole run: wall, CPU, requests to FreeIPA and logins, beside the floor.
 
-The hooks are called as dehydrated (HOOK_CHAIN) and certbot call them, on this machine, against a stub of FreeIPA that
-keeps its zone in a real BIND. The floor is nsupdate with a TSIG key straight into that BIND, one process a call, and no
-wait. The older hook (two logins a record, 25 s of sleep before each validation) is computed, not slept. The clients
-themselves are not part of it: what they add is the same for all. Minima of several runs in turn; the stub answers at
-once, so that FreeIPA's own time, 20 to 110 ms a command, is not in the figures.
+dehydrated (HOOK_CHAIN), certbot with manual hooks and certbot with the plugin get a certificate for many names from
+pebble: with our hooks and a real FreeIPA, and as the floor with nsupdate and a TSIG key (for the plugin with certbot's
+own dns-rfc2136) straight into a BIND, without any wait. Both by turns in one run; the ratio is what counts, on a
+machine that does other things too. CPU is that of client and hooks, not of the servers. The older hook's method (two
+logins a record and 25 s of sleep before each validation) is computed from the floor, not slept.
+
+It needs root, and the FreeIPA that tests/run builds.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
+import resource
 import sys
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Callable, NamedTuple
 
 sys.dont_write_bytecode = True
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
-from tests.lab.dns01 import Scene  # noqa: E402  the tests are no installed package
+from tests.lab import machine  # noqa: E402  the tests are no installed package
+from tests.lab.acme import AcmeLab, Certbot, Dehydrated, Pebble, Result  # noqa: E402
+from tests.lab.daemons import Daemons  # noqa: E402
+from tests.lab.freeipa import challenges, client, names  # noqa: E402
+from tests.lab.freeipa.server import FreeIPA  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_OLD_SLEEP, _OLD_REQUESTS = 25.0, 2 * 2  # for each record: login and command, to add it and to remove it
-_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+_OLD_SLEEP, _OLD_REQUESTS, _OLD_LOGINS = 25.0, 2 * 2, 2  # for each record: login and command, to add and to remove it
+_ACCESS, _KDC = "/var/log/apache2/access.log", "/var/log/krb5kdc.log"
+Run = Callable[["list[str]"], Result]
 
 
 class Cost(NamedTuple):
-    """Seconds, seconds, requests to FreeIPA's API (logins among them)."""
+    """Seconds, seconds, requests to FreeIPA's API, logins."""
 
     wall: float
     cpu: float
     requests: int = 0
-
-    def __add__(self, other: object) -> Cost:
-        assert isinstance(other, Cost)
-        return Cost(self.wall + other.wall, self.cpu + other.cpu, self.requests + other.requests)
+    logins: int = 0
 
 
-def measured(scene: Scene, argv: Sequence[str], env: dict[str, str]) -> Cost:
-    """Run a command, which must succeed."""
-    before = len(scene.ipa.requests)
-    output = scene.folder / "output"
-    command = [sys.executable, "-I", "-S", str(HERE / "_measure.py"), str(output), *argv]
-    done = subprocess.run(command, env={"PATH": _PATH, **env}, capture_output=True, text=True, check=True)
-    wall, cpu, _, code = done.stdout.split()
-    assert code == "0", output.read_text()
-    return Cost(float(wall), float(cpu), len(scene.ipa.requests) - before)
+def measured(server: FreeIPA, run: Run, wanted: list[str]) -> Cost:
+    """Run a client, which must get its certificate."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = counted(server)
+    done = run(wanted)
+    assert done.code == 0, str(done)
+    assert done.names == sorted(wanted)
+    after, used = counted(server), resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = used.ru_utime + used.ru_stime - usage.ru_utime - usage.ru_stime
+    return Cost(done.seconds, cpu, after[0] - before[0], after[1] - before[1])
 
 
-def hooks(scene: Scene, client: str, names: Sequence[str]) -> Cost:
-    """Add and remove a value for each name, as a client has it done."""
-    script = str(Path(sys.executable).with_name(f"ipa_dns_{client}"))
-    total = Cost(0, 0)
-    for verb in ("deploy_challenge", "clean_challenge") if client == "dehydrated" else ("auth", "cleanup"):
-        if client == "dehydrated":
-            triples = [word for name in names for word in (name, "token", f"value-{name}")]
-            total += measured(scene, [script, *scene.options, verb, *triples], {})
-            continue
-        for left, name in zip(range(len(names) - 1, -1, -1), names):
-            env = {
-                "CERTBOT_DOMAIN": name,
-                "CERTBOT_VALIDATION": f"value-{name}",
-                "CERTBOT_REMAINING_CHALLENGES": str(left),
-            }
-            total += measured(scene, [script, *scene.options, verb], env)
-    return total
+def counted(server: FreeIPA) -> tuple[int, int]:
+    """Return how many requests FreeIPA's web server has had, and how many tickets for it were issued."""
+    requests, tickets = (server.path(path).read_text(errors="replace").splitlines() for path in (_ACCESS, _KDC))
+    return (
+        sum("/ipa/session/" in line for line in requests),
+        sum("TGS_REQ" in line and " ISSUE: " in line and f" for HTTP/{server.node.host}@" in line for line in tickets),
+    )
 
 
-def floor(scene: Scene, client: str, names: Sequence[str]) -> Cost:
-    """Do the same with nsupdate and a key."""
-    total = Cost(0, 0)
-    for verb in ("add", "delete"):
-        for some in [names] if client == "dehydrated" else [[name] for name in names]:
-            lines = [f"server {scene.dns.address} {scene.dns.port}", "zone example.test."]
-            ttl = "60 " if verb == "add" else ""
-            lines += [f"update {verb} _acme-challenge.{name}. {ttl}TXT value-{name}" for name in some]
-            script = scene.folder / "script"
-            script.write_text("\n".join([*lines, "send", ""]))
-            total += measured(scene, ["/usr/bin/nsupdate", "-k", str(scene.dns.key_file), str(script)], {})
-    return total
+def runs(lab: AcmeLab, pebble: Pebble) -> dict[str, tuple[Run, Run]]:
+    """Return for each kind of client how it is run with our hooks, and as the floor."""
+    secret = lab.dns.key_file.read_text().split('"')[3]
+    credentials = lab.daemons.folder / "rfc2136.ini"
+    credentials.touch(mode=0o600)
+    settings = {"server": lab.dns.address, "port": lab.dns.port, "name": "lab-key", "secret": secret}
+    settings["algorithm"] = "HMAC-SHA256"
+    credentials.write_text("".join(f"dns_rfc2136_{key} = {value}\n" for key, value in settings.items()))
+    theirs = ["--authenticator", "dns-rfc2136", "--dns-rfc2136-credentials", str(credentials)]
+    theirs += ["--dns-rfc2136-propagation-seconds", "0"]
+    plugin = ["--authenticator", "dns-freeipa"]
+    chain, hook = [challenges.command("ipa_dns_dehydrated")], [challenges.command("ipa_dns_certbot")]
+    return {
+        "dehydrated": (
+            lambda wanted: Dehydrated(pebble).run(wanted, chain, timeout=900),
+            lambda wanted: Dehydrated(lab.pebble).run(wanted, lab.hook("dehydrated"), timeout=900),
+        ),
+        "certbot hooks": (
+            lambda wanted: Certbot(pebble).run(wanted, hook, timeout=900),
+            lambda wanted: Certbot(lab.pebble).run(wanted, lab.hook("certbot"), timeout=900),
+        ),
+        "certbot plugin": (
+            lambda wanted: Certbot(pebble).run(wanted, options=plugin, timeout=900),
+            lambda wanted: Certbot(lab.pebble).run(wanted, options=theirs, timeout=900),
+        ),
+    }
 
 
-def main() -> int:
-    """Run the bench and print its figures."""
-    arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    arguments.add_argument("--runs", type=int, default=3, help="of each, in turn (default 3)")
-    arguments.add_argument("--names", type=int, nargs="*", default=[20, 100], help="how many names (default 20 100)")
-    arguments.add_argument("--json", action="store_true", help="the figures as JSON")
-    given = arguments.parse_args()
-    figures = []
-    with tempfile.TemporaryDirectory() as folder, Scene(Path(folder)) as scene:
+def compared(given: argparse.Namespace) -> list[dict[str, object]]:
+    """Run everything and return the figures."""
+    figures: list[dict[str, object]] = []
+    with FreeIPA() as server, Daemons("acme-bench") as daemons, AcmeLab([challenges.ZONE]) as lab:
+        client.write(server)
+        challenges.run(server, challenges.commands("--zone", challenges.ZONE, "--keytab", "/run/acme.keytab"))
+        challenges.configure(server)
+        zones = challenges.Zones(server)
+        pebble = Pebble(daemons, (names.SERVER.address, 53))
+        pebble.start()
         for count in given.names:
-            names = [f"n{n}.example.test" for n in range(count)]
-            for client in ("dehydrated", "certbot"):
-                ours, least = [], []
-                for _ in range(given.runs if client == "dehydrated" else 1):
-                    ours.append(hooks(scene, client, names))
-                    least.append(floor(scene, client, names))
-                assert not scene.ours()
-                assert scene.ipa.zones["example.test"].keys() == {"@"}
-                best, bottom = min(ours), min(least)
-                old = Cost(count * _OLD_SLEEP, 0, count * _OLD_REQUESTS)
-                figures.append({"client": client, "names": count, "ours": best, "floor": bottom, "older": old})
+            wanted = [f"n{number}.{challenges.ZONE}" for number in range(count)]
+            for kind, both in runs(lab, pebble).items():
+                if given.client and kind.replace(" ", "-") not in given.client:
+                    continue
+                tries = [[measured(server, run, wanted) for run in both] for _ in range(given.runs)]
+                zones.check()
+                ours, floor = (min(each) for each in zip(*tries))
+                older = Cost(floor.wall + count * _OLD_SLEEP, 0, count * _OLD_REQUESTS, count * _OLD_LOGINS)
+                figures.append({"client": kind, "names": count, "ours": ours, "floor": floor, "older": older})
                 if not given.json:
-                    print(
-                        f"{client:10} {count:4} names  ours {best.wall:6.2f} s wall {best.cpu:6.2f} s cpu "
-                        f"{best.requests:4} requests   floor {bottom.wall:6.2f} s {bottom.cpu:6.2f} s   "
-                        f"older hook {old.wall:6.0f} s {old.requests:4} requests",
-                        flush=True,
-                    )
+                    print(line(kind, count, ours, floor, older), flush=True)
+    return figures
+
+
+def line(kind: str, count: int, ours: Cost, floor: Cost, older: Cost) -> str:
+    """Return a line of the table."""
+    return (
+        f"{kind:14} {count:3} names  ours {ours.wall:6.1f} s, cpu {ours.cpu:6.1f} s, {ours.requests:3} requests, "
+        f"{ours.logins:3} logins   floor {floor.wall:6.1f} s, cpu {floor.cpu:6.1f} s   "
+        f"wall x{ours.wall / floor.wall:.2f}, cpu x{ours.cpu / floor.cpu:.2f}   "
+        f"older hook {older.wall:4.0f} s, {older.requests} and {older.logins}: x{older.wall / ours.wall:.0f}"
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the bench, on a machine of its own, and print its figures."""
+    arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    arguments.add_argument("--runs", type=int, default=1, help="of each, by turns; the least counts (default 1)")
+    arguments.add_argument("--names", type=int, nargs="*", default=[20, 100], help="how many names (default 20 100)")
+    arguments.add_argument("--client", nargs="*", help="these alone: dehydrated, certbot-hooks, certbot-plugin")
+    arguments.add_argument("--json", action="store_true", help="the figures as JSON")
+    given = arguments.parse_args(argv)
+    if not machine.inside():
+        lacks = machine.lacking()
+        if lacks:
+            print(f"dns01: error: not here: {', '.join(lacks)}", file=sys.stderr)
+            return 1
+        return machine.run([sys.executable, __file__, *argv], names.HOSTS, names.CLIENT.host)
+    figures = compared(given)
     if given.json:
         print(json.dumps([{k: v._asdict() if isinstance(v, Cost) else v for k, v in f.items()} for f in figures]))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

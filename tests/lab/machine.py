@@ -60,15 +60,29 @@ def start(
     ``tests`` are node ids below pytest's folder ``root``, ``hosts`` are lines of ``/etc/hosts``; what the tests and
     pytest print goes to the file ``output``.
     """
-    settings = json.dumps({"hosts": [*hosts], "hostname": hostname, "tests": [*tests]})
     return subprocess.Popen(
-        ["setpriv", "--pdeathsig", "KILL", "--", *_UNSHARE, sys.executable, "-m", "tests.lab.machine", settings],
+        _command(tests=[*tests], hosts=[*hosts], hostname=hostname),
         cwd=root,
-        env={**os.environ, _INSIDE: "yes", "PYTHONPATH": str(_REPOSITORY)},
+        env=_environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=output,
     )
+
+
+def run(command: Sequence[str], hosts: Sequence[str], hostname: str) -> int:
+    """Run a command on a new machine, with our output, and return its exit status."""
+    words = _command(command=[*command], hosts=[*hosts], hostname=hostname)
+    return subprocess.run(words, env=_environment(), stdin=subprocess.DEVNULL, check=False).returncode
+
+
+def _command(**settings: Any) -> list[str]:
+    words = [sys.executable, "-m", "tests.lab.machine", json.dumps(settings)]
+    return ["setpriv", "--pdeathsig", "KILL", "--", *_UNSHARE, *words]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, _INSIDE: "yes", "PYTHONPATH": str(_REPOSITORY)}
 
 
 def _refused() -> bool:
@@ -116,22 +130,24 @@ def _mount(source: str, target: str, kind: str, options: str) -> None:
         raise OSError(ctypes.get_errno(), f"mount {kind} on {target}: {os.strerror(ctypes.get_errno())}")
 
 
-def _reap_until(tests: int) -> int:
-    """Reap whatever ends, as process 1 must, until the tests have ended; return their exit status."""
+def _reap_until(child: int) -> int:
+    """Reap whatever ends, as process 1 must, until this child has ended; return its exit status."""
     while True:
         pid, status = os.wait()
-        if pid == tests:
+        if pid == child:
             return os.waitstatus_to_exitcode(status)
 
 
 def _main(settings: str) -> int:
     wanted = json.loads(settings)
+    _set_up(wanted["hosts"], wanted["hostname"])
+    child = os.fork()
+    if child:
+        return _reap_until(child)
+    if "command" in wanted:
+        os.execvp(wanted["command"][0], wanted["command"])
     channel = os.dup(1)
     os.dup2(2, 1)
-    _set_up(wanted["hosts"], wanted["hostname"])
-    tests = os.fork()
-    if tests:
-        return _reap_until(tests)
     return int(pytest.main(["-q", "-p", "no:cacheprovider", *wanted["tests"]], plugins=[_Sender(channel)]))
 
 

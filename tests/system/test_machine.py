@@ -171,6 +171,15 @@ def test_machines_stand_among_other_tests(pytest_on: Callable[..., subprocess.Po
     assert "3 passed" in out, out
 
 
+def test_a_command_runs_on_a_machine_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
+    """It has the names and paths of that machine and our output, and its exit status is ours."""
+    if machine.lacking():
+        pytest.skip(f"not here: {', '.join(machine.lacking())}")
+    assert machine.run(["sh", "-c", "touch /usr/local/here; hostname; exit 7"], [], "a.test") == 7
+    assert capfd.readouterr().out == "a.test\n"
+    assert not Path("/usr/local/here").exists()
+
+
 def test_a_test_that_hangs_is_ended(pytest_on: Callable[[str], subprocess.Popen[str]]) -> None:
     """A test without an end fails when its time is over, and the next ones run on another machine."""
     with pytest_on(HANGS) as run:
