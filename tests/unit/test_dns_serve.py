@@ -95,6 +95,8 @@ def test_a_request_is_answered(service: Service) -> None:
         assert service.post() == (200, "")
     assert service.carried == [("present", ("_acme-challenge.www.example.test", "v"))] * 2
     assert service.post(path="/cleanup") == (200, "")
+    alias = json.dumps({"fqdn": "www.example.test.", "value": "x" * 43})  # lego has followed an alias to here
+    assert service.post(body=alias) == (200, "")
 
 
 def test_slow_clients_are_cut_off(service: Service) -> None:
@@ -161,6 +163,8 @@ def test_odd_requests(request_: str, status: int, service: Service) -> None:
         ('{"fqdn": NaN}', 400),
         ("1" * 5000, 400),
         ('{"fqdn": "_acme-challenge.other.test", "value": "v"}', 403),
+        ('{"fqdn": "www.example.test", "value": "google-site-verification=x"}', 422),
+        (f'{{"fqdn": "www.example.test", "value": "{"x" * 42}"}}', 422),
     ],
 )
 def test_odd_bodies(body: str, status: int, service: Service) -> None:
