@@ -17,6 +17,7 @@ if sys.version_info < (3, 10):
 from certhooks import address
 from certhooks.deadline import Deadline
 from certhooks.errors import CredentialsError, UnreachableError, UsageError
+from certhooks.http import Connection
 from certhooks.secrets import Secret
 from certhooks.trust import Trust
 from certhooks_freeipa_dns.backend import Held, Record
@@ -28,6 +29,7 @@ from tests.lab.ipa_stub import PASSWORD, USER, Failed, IpaStub
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from certhooks.address import Address
 
@@ -201,3 +203,26 @@ def test_no_secret_in_anybodys_debug_log(
     assert "python_freeipa" in caplog.text  # it was listened to
     for secret in (PASSWORD, quote(PASSWORD), quote_plus(PASSWORD), "MagBearerToken"):
         assert secret not in said
+
+
+def test_what_the_surroundings_do_not_change(
+    client: Client, stubs: list[IpaStub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No proxy, no .netrc, no CA bundle of the environment, which certbot's hooks inherit; nothing compressed comes."""
+    (tmp_path / ".netrc").write_text("machine localhost login someone password theirs\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "missing.pem"))
+    sent: list[dict[str, str]] = []
+    real = Connection.request
+
+    def request(self: Connection, *args: Any, headers: dict[str, str], **named: Any) -> Any:
+        sent.append(headers)
+        return real(self, *args, headers=headers, **named)
+
+    monkeypatch.setattr(Connection, "request", request)
+    client(stubs[0].where).survey([ZONE], [RECORD])
+    assert [each["Accept-Encoding"] for each in sent] == ["identity"] * 2
+    assert all(each["Referer"].startswith(f"https://{stubs[0].where}/ipa") for each in sent)
+    assert not any("Authorization" in each for each in sent)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import io
 import json
 import socket
 import sys
@@ -16,11 +18,13 @@ import pytest
 if sys.version_info < (3, 10):
     pytest.skip("the DNS hooks need Python 3.10", allow_module_level=True)
 
+from certhooks.cli import Screen
 from certhooks.errors import BadNameError, BusyError, CredentialsError, DeadlineError, NotServedError, UnreachableError
 from certhooks.secrets import Secret
 from certhooks_freeipa_dns import serve
 from certhooks_freeipa_dns.clients import Client
 from certhooks_freeipa_dns.errors import RefusedError
+from certhooks_freeipa_dns.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,6 +99,8 @@ def test_a_request_is_answered(service: Service) -> None:
         assert service.post() == (200, "")
     assert service.carried == [("present", ("_acme-challenge.www.example.test", "v"))] * 2
     assert service.post(path="/cleanup") == (200, "")
+    alias = json.dumps({"fqdn": "www.example.test.", "value": "x" * 43})  # lego has followed an alias to here
+    assert service.post(body=alias) == (200, "")
 
 
 def test_slow_clients_are_cut_off(service: Service) -> None:
@@ -161,6 +167,8 @@ def test_odd_requests(request_: str, status: int, service: Service) -> None:
         ('{"fqdn": NaN}', 400),
         ("1" * 5000, 400),
         ('{"fqdn": "_acme-challenge.other.test", "value": "v"}', 403),
+        ('{"fqdn": "www.example.test", "value": "google-site-verification=x"}', 422),
+        (f'{{"fqdn": "www.example.test", "value": "{"x" * 42}"}}', 422),
     ],
 )
 def test_odd_bodies(body: str, status: int, service: Service) -> None:
@@ -193,3 +201,27 @@ def test_a_fault_of_our_own_shows_nothing(service: Service, caplog: pytest.LogCa
     service.failure = ValueError("a secret detail")
     assert service.post() == (500, "error: a fault of our own; the log has more\n")
     assert "a secret detail" in caplog.text
+
+
+@pytest.mark.parametrize(("asked", "wait", "seconds"), [(300.0, 120.0, (25.0, 20.0)), (5.0, 3.0, (5.0, 3.0))])
+def test_answers_come_in_time_for_lego(
+    asked: float, wait: float, seconds: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lego gives up after 30 s: no request takes as long, whatever is configured."""
+    seen: list[tuple[float, float]] = []
+    monkeypatch.setattr("certhooks_freeipa_dns.front.settings", lambda _args, **_usual: Settings(wait=wait))
+    monkeypatch.setattr(
+        "certhooks_freeipa_dns.front.core",
+        lambda args, _screen, made, **_named: seen.append((args.timeout, made.wait)),
+    )
+    monkeypatch.setattr("certhooks_freeipa_dns.clients.read", lambda _path: {})
+
+    class Stopped(serve._Server):
+        def serve_forever(self, poll_interval: float = 0.5) -> None:
+            assert poll_interval < 1
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(serve, "_listen", lambda _where: Stopped(("127.0.0.1", 0), serve._Handler))
+    args = argparse.Namespace(clients=None, listen=None, timeout=asked)
+    assert serve.run(args, Screen("ipa_dns", out=io.StringIO(), err=io.StringIO())) == 0
+    assert seen == [seconds]

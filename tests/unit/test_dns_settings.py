@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 from pathlib import Path
 
@@ -189,3 +191,54 @@ def test_setup_commands() -> None:
     assert '--target="idnsname=_acme-challenge*,idnsname=example.com.,cn=dns,$SUFFIX"' in change
     with pytest.raises(UsageError):
         account.commands("", acme_zone="", settings=Settings())
+
+
+@pytest.mark.parametrize(
+    "text", ["\ufeff[dns]\r\nttl = 30\r\n", "[dns]\nttl: 30", "# remark\n[dns]\n  ttl=30", "[dns]\nttl = 30\n\n[ipa]"]
+)
+def test_files_as_editors_write_them(text: str, file: Path) -> None:
+    """Marks at the beginning, line ends of Windows, colons."""
+    file.write_bytes(text.encode())
+    assert settings.read(file).ttl == 30
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "[dns]\nttl = 30".encode("utf-16"),
+        "[dns]\nzone = b\u00fccher".encode("latin-1"),
+        b"[dns]\nttl = 3\x000",
+        b"\0" * 100,
+        b"[dns]\n" + b"#" * 70_000,
+        b"ttl = 30",
+        b"[dns]\nttl = 30\nttl = 40",
+        b"[dns]\nttl",
+        b"[DEFAULT]\nttl = 30",
+        b"[dns]\nttl = 1e99",
+        b"[dns]\nwait = nan",
+        b"[dns]\nwait = -1",
+    ],
+)
+def test_files_that_are_no_settings(data: bytes, file: Path) -> None:
+    """One error of ours each, of bounded length."""
+    file.write_bytes(data)
+    with pytest.raises(Error) as caught:
+        settings.read(file)
+    assert len(str(caught.value)) < 300
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    """A pipe that nobody writes to does not hang us; neither does anything else that is no file; a link may be one."""
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+        (tmp_path / "loop").symlink_to("loop")
+        for name in ("pipe", "socket", "loop", "missing", ".", "x" * 300, "null\0"):
+            for read in (settings.read, clients.read, lambda path: Settings(password_file=str(path)).secret()):
+                with pytest.raises(CredentialsError):
+                    read(tmp_path / name)
+    target = tmp_path / "target"
+    target.touch(mode=0o600)
+    target.write_text("[dns]\nttl = 30\n")
+    (tmp_path / "link").symlink_to(target)
+    assert settings.read(tmp_path / "link").ttl == 30

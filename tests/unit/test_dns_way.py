@@ -300,11 +300,13 @@ def test_nothing_is_asked_for_nothing(world: World) -> None:
 
 def test_one_server_a_run(world: World) -> None:
     """What comes later goes to the server that was written to, in the same way; another run chooses for itself."""
+    world.kind = "update"
     world.core("lego 1", backend="update").add([ONE])
+    world.kind = "api"
     world.core("lego 1").add([TWO])
     world.core("lego 2").add([Challenge(TWO.name, "three")])
     world.core().remove([ONE])
-    assert world.pinned == [("update", ""), ("api", "ipa1.test"), ("api", ""), ("api", "ipa1.test")]
+    assert world.pinned == [("update", ""), ("update", "ipa1.test"), ("api", ""), ("update", "ipa1.test")]
 
 
 def test_a_name_is_one_runs_at_a_time(world: World) -> None:

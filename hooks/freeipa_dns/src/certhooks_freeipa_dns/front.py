@@ -190,12 +190,24 @@ def run_of(client: str) -> str:
     """
     pid = os.getppid()
     words = _words(pid)
-    if words and Path(words[0]).name in _SHELLS and "-c" in words[1:3]:
+    if _is_command(words):
         pid = _parent(pid)
         words = _words(pid)
     while words and _words(_parent(pid)) == words:  # a subshell of a script
         pid = _parent(pid)
     return f"{client} {pid} {_started(pid)}"
+
+
+def _is_command(words: Sequence[str]) -> bool:
+    """Tell whether a process is a shell with a command (``sh -c``), and not one with a script (``dehydrated -c``)."""
+    if not words or Path(words[0]).name not in _SHELLS:
+        return False
+    for word in words[1:]:
+        if word.startswith("-") and "c" in word and not word.startswith("--"):
+            return True
+        if not word.startswith("-") and word not in _SHELLS:  # busybox sh -c
+            return False
+    return False
 
 
 def _words(pid: int) -> list[str]:

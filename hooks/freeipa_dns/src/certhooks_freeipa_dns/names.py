@@ -12,6 +12,7 @@ _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\Z")
 # data as a zone file does: blanks, commas, quotes and semicolons would mean something there.
 _VALUE = re.compile(r"[A-Za-z0-9_=+/.-]{1,255}\Z")
 _KEY_AUTHORIZATION = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
+_DIGEST = re.compile(r"[A-Za-z0-9_-]{43}\Z")
 _MAX_NAME = 253
 _SHOWN = 80
 
@@ -52,13 +53,13 @@ def record(text: str) -> str:
     return name(text) if text.lower().startswith(f"{PREFIX}.") else challenge(text)
 
 
-def value(text: str) -> str:
-    """Return the value unchanged.
+def value(text: str, *, exact: bool = False) -> str:
+    """Return the value unchanged; ``exact`` lets nothing through but a digest.
 
     Raises:
         BadNameError: it has characters that no challenge's value has, or is too long for one TXT string.
     """
-    if not _VALUE.match(text):
+    if not (_DIGEST if exact else _VALUE).match(text):
         raise BadNameError(
             f"not the value of a dns-01 challenge: {shown(text)}",
             hint="it is 43 letters, digits, hyphens and underscores: the digest of the key authorization in base64url",

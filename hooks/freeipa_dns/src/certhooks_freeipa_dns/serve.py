@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Optional, cast
 
 from certhooks import address
 from certhooks.errors import BadNameError, CredentialsError, Error, UnreachableError, UsageError
-from certhooks_freeipa_dns import clients, front, lego
+from certhooks_freeipa_dns import clients, front, lego, names
 from certhooks_freeipa_dns.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -181,6 +181,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not client.may(wanted.name):
             _logger.warning("%s may not ask for %s", client.user, wanted.name)
             return _DENIED, f"error: {client.user} may not ask for {wanted.name}"
+        if not wanted.name.startswith(f"{names.PREFIX}."):
+            names.value(wanted.value, exact=True)  # where an alias leads: nothing that proves a domain to somebody else
         _logger.info("%s: %s %s", client.user, operation, wanted.name)
         self.server.carry_out(operation, wanted)
         return _OK, ""
