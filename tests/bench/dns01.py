@@ -125,7 +125,7 @@ def line(kind: str, count: int, ours: Cost, floor: Cost, older: Cost) -> str:
         f"{kind:14} {count:3} names  ours {ours.wall:6.1f} s, cpu {ours.cpu:6.1f} s, {ours.requests:3} requests, "
         f"{ours.logins:3} logins   floor {floor.wall:6.1f} s, cpu {floor.cpu:6.1f} s   "
         f"wall x{ours.wall / floor.wall:.2f}, cpu x{ours.cpu / floor.cpu:.2f}   "
-        f"older hook {older.wall:4.0f} s, {older.requests} and {older.logins}: x{older.wall / ours.wall:.0f}"
+        f"older hook {older.wall:4.0f} s, {older.requests} req., {older.logins} logins: x{older.wall / ours.wall:.0f}"
     )
 
 
