@@ -68,14 +68,6 @@ def counted(server: FreeIPA) -> tuple[int, int]:
 
 def runs(lab: AcmeLab, pebble: Pebble) -> dict[str, tuple[Run, Run]]:
     """Return for each kind of client how it is run with our hooks, and as the floor."""
-    secret = lab.dns.key_file.read_text().split('"')[3]
-    credentials = lab.daemons.folder / "rfc2136.ini"
-    credentials.touch(mode=0o600)
-    settings = {"server": lab.dns.address, "port": lab.dns.port, "name": "lab-key", "secret": secret}
-    settings["algorithm"] = "HMAC-SHA256"
-    credentials.write_text("".join(f"dns_rfc2136_{key} = {value}\n" for key, value in settings.items()))
-    theirs = ["--authenticator", "dns-rfc2136", "--dns-rfc2136-credentials", str(credentials)]
-    theirs += ["--dns-rfc2136-propagation-seconds", "0"]
     plugin = ["--authenticator", "dns-freeipa"]
     chain, hook = [challenges.command("ipa_dns_dehydrated")], [challenges.command("ipa_dns_certbot")]
     return {
@@ -89,7 +81,7 @@ def runs(lab: AcmeLab, pebble: Pebble) -> dict[str, tuple[Run, Run]]:
         ),
         "certbot plugin": (
             lambda wanted: Certbot(pebble).run(wanted, options=plugin, timeout=900),
-            lambda wanted: Certbot(lab.pebble).run(wanted, options=theirs, timeout=900),
+            lambda wanted: Certbot(lab.pebble).run(wanted, options=lab.rfc2136(), timeout=900),
         ),
     }
 
