@@ -68,14 +68,6 @@ def counted(server: FreeIPA) -> tuple[int, int]:
 
 def runs(lab: AcmeLab, pebble: Pebble) -> dict[str, tuple[Run, Run]]:
     """Return for each kind of client how it is run with our hooks, and as the floor."""
-    secret = lab.dns.key_file.read_text().split('"')[3]
-    credentials = lab.daemons.folder / "rfc2136.ini"
-    credentials.touch(mode=0o600)
-    settings = {"server": lab.dns.address, "port": lab.dns.port, "name": "lab-key", "secret": secret}
-    settings["algorithm"] = "HMAC-SHA256"
-    credentials.write_text("".join(f"dns_rfc2136_{key} = {value}\n" for key, value in settings.items()))
-    theirs = ["--authenticator", "dns-rfc2136", "--dns-rfc2136-credentials", str(credentials)]
-    theirs += ["--dns-rfc2136-propagation-seconds", "0"]
     plugin = ["--authenticator", "dns-freeipa"]
     chain, hook = [challenges.command("ipa_dns_dehydrated")], [challenges.command("ipa_dns_certbot")]
     return {
@@ -89,7 +81,7 @@ def runs(lab: AcmeLab, pebble: Pebble) -> dict[str, tuple[Run, Run]]:
         ),
         "certbot plugin": (
             lambda wanted: Certbot(pebble).run(wanted, options=plugin, timeout=900),
-            lambda wanted: Certbot(lab.pebble).run(wanted, options=theirs, timeout=900),
+            lambda wanted: Certbot(lab.pebble).run(wanted, options=lab.rfc2136(), timeout=900),
         ),
     }
 
@@ -125,7 +117,7 @@ def line(kind: str, count: int, ours: Cost, floor: Cost, older: Cost) -> str:
         f"{kind:14} {count:3} names  ours {ours.wall:6.1f} s, cpu {ours.cpu:6.1f} s, {ours.requests:3} requests, "
         f"{ours.logins:3} logins   floor {floor.wall:6.1f} s, cpu {floor.cpu:6.1f} s   "
         f"wall x{ours.wall / floor.wall:.2f}, cpu x{ours.cpu / floor.cpu:.2f}   "
-        f"older hook {older.wall:4.0f} s, {older.requests} and {older.logins}: x{older.wall / ours.wall:.0f}"
+        f"older hook {older.wall:4.0f} s, {older.requests} req., {older.logins} logins: x{older.wall / ours.wall:.0f}"
     )
 
 

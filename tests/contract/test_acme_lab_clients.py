@@ -89,16 +89,8 @@ def test_certbot_renews_several_certificates_in_one_process(lab: AcmeLab) -> Non
 
 def test_certbot_with_a_plugin(lab: AcmeLab) -> None:
     """The plugin for dynamic updates that certbot's makers wrote works with this BIND, its key and its zones."""
-    secret = lab.dns.key_file.read_text().split('"')[3]
-    credentials = lab.daemons.folder / "rfc2136.ini"
-    credentials.touch(mode=0o600)
-    settings = {"server": lab.dns.address, "port": lab.dns.port, "name": "lab-key", "secret": secret}
-    settings["algorithm"] = "HMAC-SHA256"
-    credentials.write_text("".join(f"dns_rfc2136_{key} = {value}\n" for key, value in settings.items()))
-    options = ["--authenticator", "dns-rfc2136", "--dns-rfc2136-credentials", str(credentials)]
-    options += ["--dns-rfc2136-propagation-seconds", "0"]
     names = CASES["apex and wildcard"]
-    check(lab, Certbot(lab.pebble).run(names, options=options), names)
+    check(lab, Certbot(lab.pebble).run(names, options=lab.rfc2136()), names)
 
 
 def test_twenty_names_in_one_chained_call(lab: AcmeLab) -> None:

@@ -72,3 +72,14 @@ class AcmeLab:
             lambda: self.daemons.listens(port),
         )
         return f"http://127.0.0.1:{port}"
+
+    def rfc2136(self) -> list[str]:
+        """Return certbot's options for the plugin that its own makers wrote for dynamic updates, without a pause."""
+        secret = self.dns.key_file.read_text().split('"')[3]
+        credentials = self.daemons.folder / "rfc2136.ini"
+        credentials.touch(mode=0o600)
+        settings = {"server": self.dns.address, "port": self.dns.port, "name": "lab-key", "secret": secret}
+        settings["algorithm"] = "HMAC-SHA256"
+        credentials.write_text("".join(f"dns_rfc2136_{key} = {value}\n" for key, value in settings.items()))
+        options = ["--authenticator", "dns-rfc2136", "--dns-rfc2136-credentials", str(credentials)]
+        return [*options, "--dns-rfc2136-propagation-seconds", "0"]
