@@ -91,7 +91,7 @@ def _role(zone: str, host: str, settings: Settings, *permissions: str) -> list[s
     service, keytab = settings.principal.partition("@")[0], settings.keytab or "/etc/certhooks/ipa_dns.keytab"
     if service and not service.startswith("host/"):
         return [
-            f"ipa service-add {shlex.quote(service)}",
+            f"ipa service-add {shlex.quote(service)} --force",  # also where its host has no address in DNS
             *lines,
             f"ipa role-add-member {name} --services={shlex.quote(service)}",
             "# Then, on the host that the hooks run on:",
