@@ -65,7 +65,7 @@ def test_a_file_may_be_named_in_three_ways(file: Path, tmp_path: Path, monkeypat
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     file.rename(tmp_path / "ipa_dns")
     assert settings.read().ttl == 30
-    with pytest.raises(CredentialsError, match="cannot read"):
+    with pytest.raises(CredentialsError, match="there is no"):
         settings.read(tmp_path / "missing")
 
 

@@ -142,3 +142,20 @@ def test_a_file_without_a_secret_may_be_read_by_others(file: Path) -> None:
     file.chmod(0o644)
     with pytest.raises(CredentialsError, match="read by others"):
         secrets.read_private(file, holds_secret=secret)
+
+
+def test_a_file_that_is_not_there_and_one_that_may_not_be_read_have_hints_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command that makes an empty file is shown only where there is none: typed elsewhere it would empty one."""
+    with pytest.raises(CredentialsError, match="there is no") as missing:
+        secrets.read_private(tmp_path / "none")
+    assert "install -m 0600 /dev/null" in (missing.value.hint or "")
+
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("certhooks.secrets.os.open", refuse)
+    with pytest.raises(CredentialsError, match="may not read") as refused:
+        secrets.read_private(tmp_path / "there")
+    assert "/dev/null" not in (refused.value.hint or "")

@@ -64,11 +64,17 @@ def read_private(path: Union[str, Path], *, holds_secret: Callable[[str], bool] 
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (OSError, ValueError) as e:
+    except FileNotFoundError as e:
         raise CredentialsError(
-            f"cannot read credentials {path}: {getattr(e, 'strerror', None) or e}",
-            hint=f"create it: install -m 0600 /dev/null {path}",
+            f"there is no {path}", hint=f"is the name right? to create it: install -m 0600 /dev/null {path}"
         ) from e
+    except PermissionError as e:
+        raise CredentialsError(
+            f"this user may not read {path}",
+            hint=f"run as its owner, or give it to the one that runs this: chown USER {path}",
+        ) from e
+    except (OSError, ValueError) as e:
+        raise CredentialsError(f"cannot read {path}: {getattr(e, 'strerror', None) or e}") from e
     info = os.fstat(fd)
     if not stat.S_ISREG(info.st_mode):
         os.close(fd)
