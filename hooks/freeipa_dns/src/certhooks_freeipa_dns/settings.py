@@ -58,6 +58,7 @@ class Settings:
     port: int = _DNS  # of every name server that is given or found without one
     # dehydrated:
     install: str = ""  # command that deploy_cert hands the files to
+    install_timeout: float = 1800.0  # seconds for it; 0: as long as it takes
     # serve:
     listen: str = "127.0.0.1:8553"
     clients: str = "/etc/certhooks/ipa_dns.clients"
