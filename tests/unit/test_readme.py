@@ -42,3 +42,16 @@ def test_every_marked_block_is_checked() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(BLOCKS) == text.count("<!-- help:") == text.count("<!-- end help -->")
     assert {command for command, _ in BLOCKS} <= set(MODULES)
+
+
+def test_the_plugins_certbot_is_called_for_renewals() -> None:
+    """The certbot that has the plugin is one that no timer knows: whoever installs it is told to schedule it."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    recipe = text.partition("*certbot with the plugin*")[2].partition("*dehydrated*")[0]
+    (program,) = re.findall(r"(\S+/certbot) certonly", recipe)
+    (line,) = re.findall(r"echo '(.+)' > /etc/cron\.d/[\w-]+\n", recipe)
+    minute, hours, day, month, weekday, user, *command = line.split()
+    assert (user, command) == ("root", [program, "renew", "-q"])
+    assert 0 <= int(minute) < 60
+    assert [int(hour) < 24 for hour in hours.split(",")] == [True, True]
+    assert (day, month, weekday) == ("*", "*", "*")
