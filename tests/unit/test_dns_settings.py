@@ -203,6 +203,10 @@ def test_setup_commands() -> None:
     assert "ipa dnszone-add-permission acme.example.com\n" in text
     assert "--permissions='Manage DNS zone acme.example.com.'" in text
     assert "--hosts=web.example.com" in text
+    before = text[: text.index("--ns-rec=$(hostname -f).")].splitlines()[-2]
+    assert before.startswith("# On a FreeIPA server with DNS; ")  # a client's own name would be no name server
+    readme = (EXAMPLES.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert f"   {before}\n   ipa dnsrecord-add example.com acme --ns-rec=" in readme
     assert "DNS Administrators" not in text
     text = account.commands("", acme_zone="", settings=Settings(zone="example.com", principal="ACME/web.example.com@R"))
     assert "--services=ACME/web.example.com" in text
