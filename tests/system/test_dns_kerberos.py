@@ -95,6 +95,18 @@ def test_a_keytab_lets_into_the_api(
     assert not list(tmp_path.glob("krb5cc*"))
 
 
+def test_a_server_that_was_decommissioned(
+    kdc: Kdc, acceptor: Acceptor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server whose principal the KDC knows no more is passed over; where it is the only one, the hint says so."""
+    with Scene(tmp_path, accept=acceptor) as scene:
+        words = ("--keytab", str(kdc.keytab(WEB)), "add", "www.example.test", VALUE)
+        done = scene.run("ipa_dns", "--server", "127.0.0.1", *words, capsys=capsys)
+        assert (done.code, "127.0.0.1 is no FreeIPA server (any more)" in done.err) == (4, True), done
+        done = scene.run("ipa_dns", "--server", f"127.0.0.1 {scene.ipa.where}", *words, capsys=capsys)
+        assert (done.code, scene.ipa.txt(NAME)) == (0, {VALUE}), done
+
+
 @pytest.mark.parametrize(
     ("options", "code", "told"),
     [

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import re
 import socket
 import sys
 import threading
 import time
 from base64 import b64encode
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,8 +20,17 @@ import pytest
 if sys.version_info < (3, 10):
     pytest.skip("the DNS hooks need Python 3.10", allow_module_level=True)
 
+from certhooks import journal, log
 from certhooks.cli import Screen
-from certhooks.errors import BadNameError, BusyError, CredentialsError, DeadlineError, NotServedError, UnreachableError
+from certhooks.errors import (
+    BadNameError,
+    BusyError,
+    CredentialsError,
+    DeadlineError,
+    NotServedError,
+    UnreachableError,
+    UsageError,
+)
 from certhooks.secrets import Secret
 from certhooks_freeipa_dns import serve
 from certhooks_freeipa_dns.clients import Client
@@ -225,3 +236,19 @@ def test_answers_come_in_time_for_lego(
     args = argparse.Namespace(clients=None, listen=None, timeout=asked)
     assert serve.run(args, Screen("ipa_dns", out=io.StringIO(), err=io.StringIO())) == 0
     assert seen == [seconds]
+
+
+def test_the_unit_lets_it_write_where_it_has_to() -> None:
+    """Under ProtectSystem=strict: its list, its log, the socket that the hint proposes; no restart mends a setting."""
+    unit = Path(__file__).resolve().parents[2] / "contrib" / "examples" / "ipa_dns.service"
+    settings = dict(re.findall(r"^(\w+)=(.*)$", unit.read_text(encoding="utf-8"), re.MULTILINE))
+    assert settings["ProtectSystem"] == "strict"
+    writable = [Path(path.removeprefix("-")) for path in settings["ReadWritePaths"].split()]
+    writable += [Path("/run", settings["RuntimeDirectory"]), Path("/var/lib", settings["StateDirectory"])]
+    with pytest.raises(UsageError) as refused:
+        serve._listen("192.0.2.1:8553")
+    (socket_path,) = re.findall(r"unix:(\S+);", str(refused.value.hint))
+    for path in (Path(socket_path).parent, journal.DEFAULT, log.FOLDER):
+        assert path in writable
+    fatal = {str(kind.exit_code) for kind in (UsageError, BadNameError, CredentialsError)}
+    assert set(settings["RestartPreventExitStatus"].split()) == fatal

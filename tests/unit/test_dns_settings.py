@@ -56,6 +56,27 @@ def test_options_go_before_environment_before_file(file: Path, monkeypatch: pyte
     assert settings.read(file, {}, {"wait": 0.0}).wait == 6.0
 
 
+@pytest.mark.parametrize(("key", "value"), [("keytab", "/k"), ("principal", "ACME/a.test")])
+def test_a_key_goes_before_tickets_of_the_file(
+    key: str, value: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that an option or a variable names is used; where one place names both, nothing is ignored in silence."""
+    file.write_text("[ipa]\nccache = FILE:/tickets\n")
+    assert settings.read(file).ccache == "FILE:/tickets"
+    made = settings.read(file, {key: value})
+    assert (made.ccache, getattr(made, key)) == ("", value)
+    monkeypatch.setenv(f"IPA_DNS_{key.upper()}", value)
+    assert settings.read(file).ccache == ""
+    monkeypatch.setenv("IPA_DNS_CCACHE", "FILE:/others")
+    with pytest.raises(UsageError, match=f"the environment has both ccache and {key}"):
+        settings.read(file)
+    monkeypatch.delenv(f"IPA_DNS_{key.upper()}")
+    assert settings.read(file, {key: value}).ccache == ""
+    file.write_text(f"[ipa]\nccache = FILE:/tickets\n{key} = {value}\n")
+    with pytest.raises(UsageError, match=f"ipa_dns.ini has both ccache and {key}"):
+        settings.read(file)
+
+
 def test_a_file_may_be_named_in_three_ways(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Option, variable, systemd credential; one that is named must be there."""
     file.write_text("[dns]\nttl = 30\n")
@@ -162,7 +183,7 @@ def test_the_examples_are_read(tmp_path: Path) -> None:
     settings.read(path)
     everything = "\n".join(line.removeprefix("#").lstrip() if " = " in line else line for line in text.splitlines())
     kept = [line for line in everything.splitlines() if line.startswith("[") or " = " in line]
-    path.write_text("\n".join(kept))
+    path.write_text("\n".join(line for line in kept if not line.startswith("ccache")))  # it stands alone
     settings.read(path)
     assert {line.partition(" = ")[0] for line in kept if " = " in line} == set(settings._keys())
     path.write_text((EXAMPLES / "ipa_dns.clients").read_text(encoding="utf-8"))
@@ -182,6 +203,10 @@ def test_setup_commands() -> None:
     assert "ipa dnszone-add-permission acme.example.com\n" in text
     assert "--permissions='Manage DNS zone acme.example.com.'" in text
     assert "--hosts=web.example.com" in text
+    before = text[: text.index("--ns-rec=$(hostname -f).")].splitlines()[-2]
+    assert before.startswith("# On a FreeIPA server with DNS; ")  # a client's own name would be no name server
+    readme = (EXAMPLES.parents[1] / "README.md").read_text(encoding="utf-8")
+    assert f"   {before}\n   ipa dnsrecord-add example.com acme --ns-rec=" in readme
     assert "DNS Administrators" not in text
     text = account.commands("", acme_zone="", settings=Settings(zone="example.com", principal="ACME/web.example.com@R"))
     assert "--services=ACME/web.example.com" in text

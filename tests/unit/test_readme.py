@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,37 @@ def test_every_marked_block_is_checked() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(BLOCKS) == text.count("<!-- help:") == text.count("<!-- end help -->")
     assert {command for command, _ in BLOCKS} <= set(MODULES)
+
+
+def test_the_plugins_certbot_is_called_for_renewals() -> None:
+    """The certbot that has the plugin is one that no timer knows: whoever installs it is told to schedule it."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    recipe = text.partition("*certbot with the plugin*")[2].partition("*dehydrated*")[0]
+    (program,) = re.findall(r"(\S+/certbot) certonly", recipe)
+    (line,) = re.findall(r"echo '(.+)' > /etc/cron\.d/[\w-]+\n", recipe)
+    minute, hours, day, month, weekday, user, *command = line.split()
+    assert (user, command) == ("root", [program, "renew", "-q"])
+    assert 0 <= int(minute) < 60
+    assert [int(hour) < 24 for hour in hours.split(",")] == [True, True]
+    assert (day, month, weekday) == ("*", "*", "*")
+
+
+def test_the_recipe_for_mod_md_works_under_a_tight_umask(tmp_path: Path) -> None:
+    """Apache's user can read the settings and not the keytab; the folder is there before the key, made once."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    recipe = text.partition("*Apache's mod_md*")[2].partition("MDCertificateAgreement")[0]
+    blocks = [textwrap.dedent(block) for block in re.findall(r"```\n(.*?)```", recipe, re.DOTALL)]
+    assert not any(line.startswith("ipa-getkeytab") for block in blocks for line in block.splitlines())
+    for path in ("/etc/certhooks", "/var/lib"):
+        blocks = [block.replace(path, f"{tmp_path}{path}") for block in blocks]
+    (tmp_path / "var/lib").mkdir(parents=True)
+    script = (
+        'set -e; umask 077; chown() { :; }; install() { command install $(echo "$*" | sed s/-o.www-data//); }\n'
+        f"ipa_dns() {{ echo key > {tmp_path}/etc/certhooks/md.keytab; }}\n"
+    )
+    done = subprocess.run(["/bin/sh", "-c", script + "".join(blocks)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("*/*/*")}
+    modes |= {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("etc/*")}
+    assert modes == {"md.ini": 0o644, "md.keytab": 0o600, "certhooks": 0o755, "certhooks-md": 0o700}
+    assert (tmp_path / "etc/certhooks/md.ini").read_text() == f"[ipa]\nkeytab = {tmp_path}/etc/certhooks/md.keytab\n"

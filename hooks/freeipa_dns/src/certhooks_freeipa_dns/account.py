@@ -47,7 +47,8 @@ def _own_zone(zone: str) -> list[str]:
         "# As an administrator of FreeIPA: kinit admin. A zone for challenges alone:",
         f"ipa dnszone-add {zone} --admin-email=hostmaster.{parent}.",
         f"ipa dnszone-add-permission {zone}",
-        f"# If FreeIPA serves {parent} too, tell the world where the zone is (one line for each of its DNS servers):",
+        f"# If FreeIPA serves {parent} too, tell the world where the zone is (one line for each of its DNS servers).",
+        "# On a FreeIPA server with DNS; elsewhere put the name of one in place of $(hostname -f):",
         f"ipa dnsrecord-add {parent} {label} --ns-rec=$(hostname -f).",
     ]
 

@@ -113,7 +113,8 @@ def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
 
     if len(args.words) != len(_CERTIFICATE):
         raise UsageError("dehydrated passes domain, key, certificate, fullchain, chain and timestamp")
-    return install.run(front.settings(args).install, dict(zip(_CERTIFICATE, args.words)), screen, args.timeout)
+    made = front.settings(args)
+    return install.run(made.install, dict(zip(_CERTIFICATE, args.words)), screen, made.install_timeout)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 KEYTAB = Path("/etc/krb5.keytab")
 _SPNEGO = "1.3.6.1.5.5.2"
 _AWAY = ("contact any kdc", "cannot find kdc", "cannot resolve", "connection refused")
+_STRANGER = "not found in kerberos database"
 _IDLE = ("generic error", "service is not available")  # a KDC without its directory
 _numbers = itertools.count(1)
 
@@ -84,7 +85,7 @@ def negotiate(host: str, creds: Any) -> str:
     """Return the header Authorization that lets a request in at once, without a login before it.
 
     Raises:
-        CredentialsError, UnreachableError: there is no ticket for the server.
+        CredentialsError: there is no ticket for the server. UnreachableError: no KDC, or it knows no such server.
     """
     import gssapi
     from gssapi.raw import GSSError
@@ -98,7 +99,13 @@ def negotiate(host: str, creds: Any) -> str:
         )
         token = context.step()
     except GSSError as e:
-        raise explain(e, f"no Kerberos ticket for HTTP/{host}") from e
+        error = explain(e, f"no Kerberos ticket for HTTP/{host}")
+        if _STRANGER in str(error).lower():  # not we: who has credentials has been found there
+            error = UnreachableError(
+                str(error),
+                hint=f"{host} is no FreeIPA server (any more): check server= and /etc/ipa/default.conf",
+            )
+        raise error from e
     return f"Negotiate {base64.b64encode(token or b'').decode()}"
 
 

@@ -232,7 +232,7 @@ def _listen(where: str) -> _Server:
         if not _loopback(host):
             raise UsageError(
                 f"{where} is not a loopback address, and passwords would travel in the clear",
-                hint="--listen 127.0.0.1:8553 or unix:/run/ipa_dns.sock; let a web server with TLS pass requests on",
+                hint="--listen 127.0.0.1:8553 or unix:/run/ipa_dns/sock; let a web server with TLS pass requests on",
             )
         kind = type("_Server6", (_Server,), {"address_family": socket.AF_INET6}) if ":" in host else _Server
         return cast("_Server", kind((host, at.port), _Handler))

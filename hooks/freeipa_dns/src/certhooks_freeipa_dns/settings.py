@@ -58,6 +58,7 @@ class Settings:
     port: int = _DNS  # of every name server that is given or found without one
     # dehydrated:
     install: str = ""  # command that deploy_cert hands the files to
+    install_timeout: float = 1800.0  # seconds for it; 0: as long as it takes
     # serve:
     listen: str = "127.0.0.1:8553"
     clients: str = "/etc/certhooks/ipa_dns.clients"
@@ -119,17 +120,20 @@ def read(
     named = path or os.environ.get("IPA_DNS_CONFIG") or secrets.credential("ipa_dns")
     file = Path(named) if named else DEFAULT
     if named or file.exists():
-        for key, text in _from_file(file).items():
+        written = _from_file(file)
+        _one_login(written, str(file))
+        for key, text in written.items():
             _set(made, key, text, f"{key} in {file}")
     variables = {f"IPA_DNS_{key.upper()}": key for key in _keys() if key not in _SECRET}
     named_in = {variable: key for variable, key in {**_OLD_NAMES, **variables}.items() if os.environ.get(variable)}
     if _KEY & set(named_in.values()):
-        made.user = ""  # who names a key means it, whatever the file has
+        made.user = made.ccache = ""  # who names a key means it, whatever the file has
+    _one_login({key: os.environ[variable] for variable, key in named_in.items()}, "the environment")
     for variable, key in named_in.items():
         _set(made, key, os.environ[variable], variable)
     given = {key: value for key, value in (options or {}).items() if value is not None}
     if _KEY & set(given):
-        made.user = ""
+        made.user = made.ccache = ""
     for key, value in given.items():
         _set(made, key, str(value), f"--{key.replace('_', '-')}")
     _complete(made)
@@ -160,6 +164,13 @@ def _from_file(path: Path) -> dict[str, str]:
                 raise UsageError(f"{path} has an unknown setting {key!r}", hint=f"known: {', '.join(_keys())}")
             found[key] = value
     return found
+
+
+def _one_login(given: Mapping[str, str], where: str) -> None:
+    """Refuse what names tickets that are there and a key to get others with: one of them would be ignored."""
+    keys = [key for key in sorted(_KEY) if given.get(key, "").strip()]
+    if keys and given.get("ccache", "").strip():
+        raise UsageError(f"{where} has both ccache and {keys[0]}", hint=f"take one of them out: ccache, or {keys[0]}")
 
 
 def _mentions_secret(text: str) -> bool:
