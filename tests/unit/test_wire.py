@@ -137,6 +137,16 @@ def test_a_trusted_server_is_asked_over_one_connection(server: Server, cafile: P
     assert server.connections == 1
 
 
+def test_a_connection_can_be_opened_before_the_first_request(server: Server, cafile: Path) -> None:
+    """What refuses a connection is known before anything is sent, and the request then goes over that connection."""
+    with connected(server, Trust(cafile)) as connection:
+        connection.connect()
+        assert server.requests == []
+        assert ask(connection) == b"ok"
+        connection.connect()
+    assert server.connections == 1
+
+
 def test_an_untrusted_server_gets_nothing(server: Server) -> None:
     """Without its CA the handshake fails, no byte of the request is sent, and the hint names both ways out."""
     with connected(server, Trust()) as connection, pytest.raises(UnreachableError, match="not trusted") as refused:

@@ -121,6 +121,37 @@ def installer(script: str, module: str) -> list[str]:
     return [*prefix, sys.executable, "-I", "-m", module]
 
 
+_COMMON = (("cafile", None), ("pin", None), ("state_dir", None), ("log_file", None), ("probe", None))
+
+
+def install_command(
+    args: argparse.Namespace,
+    certificate: Wanted,
+    installer: Sequence[str],
+    own: Sequence[str],
+    *,
+    options: Sequence[tuple[str, Any]] = (),
+    flags: Sequence[str] = (),
+    device: str,
+) -> str:
+    """Return the post-save command for a certificate, quoted as certmonger reads it.
+
+    It begins with ``installer`` (see there), has the words that this kind of device has of its ``own``, then of
+    ``args`` the long ``options`` that differ from their defaults and the ``flags`` that are set, and ends with
+    ``device``.
+    """
+    from certhooks.postsave import quote
+
+    argv = [*installer, "-c", certificate.common_name, *own]
+    if not certificate.usual_place:
+        argv += ["-C", str(certificate.cert_file), "-K", str(certificate.key_file)]
+    argv += words(args, (*options, *_COMMON), flags)
+    # A shorter one says how long somebody wants to wait now, not how long a renewal may take.
+    if args.timeout > cli.TIMEOUT:
+        argv += ["--timeout", f"{args.timeout:g}"]
+    return quote([*argv, *["-v"] * bool(args.verbose), device])
+
+
 class Enrolment(NamedTuple):
     """A request on its way: to certmonger, to the CA, onto the device.
 

@@ -70,17 +70,28 @@ class Connection:
             ConnectionLostError: it broke or stalled afterwards, or the reply was too long.
         """
         timeout = max(_SHORTEST, min(self.timeout, self._time_left()))
-        if self._http is not None and _closed(self._http.sock):
-            self.close()
-        if self._http is None:
-            self._http = self._connect(timeout)
-        return self._once(self._http, method, path, headers=headers, body=body, timeout=timeout)
+        return self._once(self._open(timeout), method, path, headers=headers, body=body, timeout=timeout)
+
+    def connect(self) -> None:
+        """Open the connection unless it is open, so that a request that follows is answered or broken, never refused.
+
+        Raises:
+            UnreachableError: as ``request``.
+        """
+        self._open(max(_SHORTEST, min(self.timeout, self._time_left())))
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
         if self._http is not None:
             self._http.close()
             self._http = None
+
+    def _open(self, timeout: float) -> http.client.HTTPSConnection:
+        if self._http is not None and _closed(self._http.sock):
+            self.close()
+        if self._http is None:
+            self._http = self._connect(timeout)
+        return self._http
 
     def _connect(self, timeout: float) -> http.client.HTTPSConnection:
         connection = http.client.HTTPSConnection(
