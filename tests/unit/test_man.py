@@ -27,6 +27,8 @@ COMMANDS = {
     "ipa_dns_md": "certhooks_freeipa_dns.md",
     "pan_getcert": "certhooks_pan.getcert",
     "pan_instcert": "certhooks_pan.instcert",
+    "vcenter_getcert": "certhooks_vcenter.getcert",
+    "vcenter_instcert": "certhooks_vcenter.instcert",
 }
 
 

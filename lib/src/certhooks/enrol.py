@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
 from certhooks import address, cli
 from certhooks.deadline import growing
@@ -150,6 +150,33 @@ def install_command(
     if args.timeout > cli.TIMEOUT:
         argv += ["--timeout", f"{args.timeout:g}"]
     return quote([*argv, *["-v"] * bool(args.verbose), device])
+
+
+def carry_out(
+    args: argparse.Namespace,
+    screen: cli.Screen,
+    certificate: Wanted,
+    *,
+    post_save: str,
+    target: str,
+    device: str,
+    precheck: Callable[[Deadline], None],
+) -> int:
+    """Have the certificate requested and installed on a device, and return the exit code.
+
+    ``precheck`` asks the device whether the install could work, before anything is requested; the rest is
+    ``Enrolment``'s.
+    """
+    from certhooks import journal
+    from certhooks.certmonger import Certmonger
+    from certhooks.deadline import Deadline
+
+    deadline = Deadline(args.timeout)
+    books = journal.Journal(args.state_dir or journal.DEFAULT)
+    with Certmonger.open() as certmonger:
+        precheck(deadline)
+        enrolment = Enrolment(certificate, post_save, target, device, books, deadline, screen)
+        return enrolment.run(certmonger, dry_run=args.dry_run, as_json=args.json)
 
 
 class Enrolment(NamedTuple):

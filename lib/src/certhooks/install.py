@@ -119,8 +119,11 @@ def push(
         _note(books, places, e, options.command)
         raise
     names = {place.address: place.target for place in places}
+    # The intermediates too: a device may serve the new leaf alone.
     contexts = trusted.contexts(
-        bundle.roots_pem, bundle.leaf_pem, lambda where: books.record(names.get(where, str(where))).brought()
+        [*bundle.roots_pem, *([bundle.chain_pem] if bundle.roots and bundle.chain else [])],
+        bundle.leaf_pem,
+        lambda where: books.record(names.get(where, str(where))).brought(),
     )
     deployment = deploy.Deployment(bundle, books, options, cli.teller(screen), screen.warn)
     try:

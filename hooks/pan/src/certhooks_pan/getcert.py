@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Optional
 
-from certhooks import address, cli, enrol
-from certhooks.errors import UnreachableError
+from certhooks import cli, enrol, install
 from certhooks_pan import instcert
 
 if TYPE_CHECKING:
@@ -72,30 +71,20 @@ def post_save(args: argparse.Namespace, certificate: enrol.Wanted, device: Addre
 
 
 def _enrol(args: argparse.Namespace, screen: cli.Screen) -> int:
-    from certhooks import journal
-    from certhooks.certmonger import Certmonger
-    from certhooks.deadline import Deadline
     from certhooks_pan.wanted import journal_name
 
     wanted = instcert.wish(args)
     certificate = enrol.wanted(args)
-    if not args.device:
-        raise UnreachableError("no device given", hint=f"{PROG} -c {certificate.common_name} fw01.example.com")
-    device = address.parse(args.device)
-    deadline = Deadline(args.timeout)
-    books = journal.Journal(args.state_dir or journal.DEFAULT)
-    with Certmonger.open() as certmonger:
-        _precheck(args, device, wanted, cli.teller(screen), deadline)
-        enrolment = enrol.Enrolment(
-            certificate,
-            post_save(args, certificate, device),
-            journal_name(device, wanted),
-            str(device),
-            books,
-            deadline,
-            screen,
-        )
-        return enrolment.run(certmonger, dry_run=args.dry_run, as_json=args.json)
+    [device] = install.addresses([args.device] * bool(args.device), f"{PROG} -c {args.common_name} fw01.example.com")
+    return enrol.carry_out(
+        args,
+        screen,
+        certificate,
+        post_save=post_save(args, certificate, device),
+        target=journal_name(device, wanted),
+        device=str(device),
+        precheck=lambda deadline: _precheck(args, device, wanted, cli.teller(screen), deadline),
+    )
 
 
 def _precheck(
