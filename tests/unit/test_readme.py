@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = {
+    "esxi_instcert": "certhooks_vcenter.esxi_instcert",
     "ipa_dns": "certhooks_freeipa_dns.ipa_dns",
     "pan_getcert": "certhooks_pan.getcert",
     "pan_instcert": "certhooks_pan.instcert",

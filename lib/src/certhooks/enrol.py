@@ -84,7 +84,6 @@ def wanted(args: argparse.Namespace) -> Wanted:
         if not address.is_name(name):
             raise BadNameError(f"not a host name: {name[:80]!r}", hint="--dns NAME adds one name; repeat it for more")
     kind, bits = _key(args.key_type, args.key_bits)
-    realm = _realm()
     stem = f"wildcard{common_name[1:]}" if common_name.startswith("*") else common_name
     return Wanted(
         common_name,
@@ -94,7 +93,7 @@ def wanted(args: argparse.Namespace) -> Wanted:
         {
             "common_name": common_name,
             "dns_names": tuple(dict.fromkeys([common_name, *args.dns])),
-            "principal": f"{args.service}/{common_name}" + (f"@{realm}" if realm else ""),
+            "principal": principal(args.service, common_name),
             "profile": args.cert_profile,
             "key_type": kind,
             "key_bits": bits,
@@ -331,6 +330,12 @@ def _key(kind: Optional[str], bits: Optional[str]) -> tuple[Optional[str], Optio
         allowed = "256, 384 or 521" if name == "EC" else f"{least} to {most}"
         raise KeyTypeError(f"not a size of {name} keys: {bits[:20]!r}", hint=f"-b {allowed}")
     return name, size
+
+
+def principal(service: str, host: str) -> str:
+    """Return the Kerberos principal of a service on a host, in FreeIPA's realm where that is known."""
+    realm = _realm()
+    return f"{service}/{host}" + (f"@{realm}" if realm else "")
 
 
 def _plain(text: str) -> bool:

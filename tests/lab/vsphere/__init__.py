@@ -8,10 +8,22 @@ It listens on loopback only and keeps everything in memory. What nobody knows ab
 """
 
 from tests.lab.vsphere.access import ADMINISTER, EVERYTHING, MANAGE, READ
+from tests.lab.vsphere.esxi import Esxi, Host
 from tests.lab.vsphere.rest import Reply, Request
 from tests.lab.vsphere.switches import Phase, Switches, restart
 from tests.lab.vsphere.vcenter import VCenter
 
 __all__ = [
-    "ADMINISTER", "EVERYTHING", "MANAGE", "READ", "Phase", "Reply", "Request", "Switches", "VCenter", "restart",
+    "ADMINISTER",
+    "EVERYTHING",
+    "MANAGE",
+    "READ",
+    "Esxi",
+    "Host",
+    "Phase",
+    "Reply",
+    "Request",
+    "Switches",
+    "VCenter",
+    "restart",
 ]  # fmt: skip

@@ -13,12 +13,14 @@ from tests.lab.vsphere import jsonrpc, rest, vecs
 from tests.lab.vsphere.access import EVERYTHING, Sessions, User
 from tests.lab.vsphere.faults import Fault, unauthenticated, unavailable
 from tests.lab.vsphere.operations import CutError, Operations
+from tests.lab.vsphere.soap import Soap
 from tests.lab.vsphere.switches import Phase, Switches
 
 if TYPE_CHECKING:
     import ssl
 
     from tests.lab.https import Identity
+    from tests.lab.vsphere.esxi import Host
     from tests.lab.vsphere.rest import Reply, Request
 
 TEXT_503 = (
@@ -27,6 +29,7 @@ TEXT_503 = (
     b" _serverNamespace = / action = Allow _pipeName =/var/run/vmware/vpxd-webserver-pipe)"
 )
 ENVOY_503 = b"no healthy upstream"
+_TEXTS = {"text503": TEXT_503, "envoy503": ENVOY_503}
 _KEPT = 20_000
 _HANG = 60.0
 
@@ -64,6 +67,8 @@ class VCenter:
         self.requests: collections.deque[Request] = collections.deque(maxlen=_KEPT)
         self.changes: list[str] = []
         self.spoil: Callable[[Request], Optional[Reply]] = lambda _request: None
+        self.hosts: dict[str, Host] = {}
+        self.soap = Soap(self.sessions, version, self.hosts, vcenter=True, roots=self._roots_pem)
         self.lock = threading.RLock()
         made = self.ca.issue([hostname, address], key_type="rsa")
         self.machine = vecs.Entry((made.certificate, *made.chain), made.key_pem)
@@ -159,19 +164,23 @@ class VCenter:
                 raise unauthenticated()
         except Fault as fault:
             return self._as_fault(request, fault)
-        if phase is not None and phase.what == "text503":
-            return rest.Reply(503, TEXT_503, "text/plain")
-        if phase is not None and phase.what == "envoy503":
-            return rest.Reply(503, ENVOY_503, "text/plain")
+        if phase is not None and phase.what in _TEXTS:
+            return rest.Reply(503, _TEXTS[phase.what], "text/plain")
         if request.path == "/api" and request.method == "POST":
             return jsonrpc.answer(self, request.body)
-        return (
-            self.more(request) or rest.answer(self, request) or rest.Reply(404, b"<html>Not Found</html>", "text/html")
-        )
+        if request.path.startswith("/sdk"):
+            return self.soap.answer(request)
+        return rest.answer(self, request) or rest.NOT_FOUND
 
-    def more(self, _request: Request) -> Optional[Reply]:
-        """Answer what is not REST."""
-        return None
+    def add_host(self, host: Host) -> str:
+        """Manage a host, and return its id."""
+        moid = f"host-{10 + len(self.hosts)}"
+        self.hosts[moid] = host
+        host.known_to_vcenter = self.roots.all
+        return moid
+
+    def _roots_pem(self) -> list[str]:
+        return [vecs.pem(each).decode() for each in self.roots.all()]
 
     def _as_fault(self, request: Request, fault: Fault) -> Reply:
         dialect = rest._Rest if request.path.startswith("/rest/") else rest._Api

@@ -60,7 +60,7 @@ def post_save(args: argparse.Namespace, certificate: enrol.Wanted, device: Addre
     """Return the install command, quoted as certmonger reads it."""
     own = ["-a", str(args.cred_file.absolute())] if args.cred_file else []
     installer = enrol.installer(instcert.PROG, "certhooks_vcenter.instcert")
-    options, flags = (("rootfile", None),), ("fullchain",)
+    options, flags = (("rootfile", None),), ("fullchain", "refresh_ca")
     return enrol.install_command(args, certificate, installer, own, options=options, flags=flags, device=str(device))
 
 

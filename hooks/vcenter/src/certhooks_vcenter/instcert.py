@@ -67,6 +67,7 @@ def add_device_options(made: argparse.ArgumentParser) -> None:
     """Add the options that say how on the device."""
     device = made.add_argument_group("on the device")
     device.add_argument("--fullchain", action="store_true", help="send the intermediate CAs with the leaf")
+    device.add_argument("--refresh-ca", action="store_true", help="push vCenter's roots to its hosts too")
     device.add_argument(
         "--rootfile", type=cli.path, metavar="FILE", help="further CAs for the chain (default /etc/ipa/ca.crt)"
     )
@@ -134,7 +135,12 @@ def target(
     from certhooks_vcenter.target import VCenterTarget
 
     client = Client(where, lambda: contexts(where), credentials)
-    made = VCenterTarget(where, client, others=others, fullchain=args.fullchain, force=args.force)
+    vim = None
+    if args.refresh_ca:
+        from certhooks_vcenter.vim import Vim
+
+        vim = Vim(where, lambda: contexts(where), credentials)
+    made = VCenterTarget(where, client, others=others, fullchain=args.fullchain, force=args.force, vim=vim)
     client.time_left = lambda: made.run.deadline.remaining()  # noqa: PLW0108  run and deadline are set later
     return made
 

@@ -94,6 +94,10 @@ def _told(reply: Reply) -> tuple[str, str]:
         text = "; ".join(filter(None, texts)) or kind or str(body.get("name") or "")
     except (ValueError, AttributeError, TypeError, RecursionError):
         kind, text = "", re.sub(r"<[^>]*>", " ", reply.body[:4096].decode(errors="replace"))
+    return kind, harmless(text) or f"HTTP status {reply.status} without a word"
+
+
+def harmless(text: str) -> str:
+    """Return what a device says in one line of bounded length, without secrets and keys that it quotes."""
     text = " ".join(_PEM.sub("***", redact(text)).split()).rstrip(".")
-    text = text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
-    return kind, text or f"HTTP status {reply.status} without a word"
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."

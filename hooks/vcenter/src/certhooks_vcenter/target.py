@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Optional
-
-from cryptography.hazmat.primitives import hashes
+from typing import TYPE_CHECKING, Any, Optional
 
 from certhooks import certificate as certs
 from certhooks import probe
@@ -12,13 +10,15 @@ from certhooks.deadline import growing
 from certhooks.errors import (
     ConnectionLostError,
     CredentialsError,
+    DeadlineError,
     Error,
     UnreachableError,
     UploadRefusedError,
 )
 from certhooks.target import Inspection, Needs, Target, Undone
-from certhooks_vcenter import fit
+from certhooks_vcenter import fit, hosts
 from certhooks_vcenter.replies import AwayError, RefusedError
+from certhooks_vcenter.roots import RootStore
 from certhooks_vcenter.settle import Settling, sha256
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from certhooks.address import Address
     from certhooks.bundle import Bundle
     from certhooks_vcenter.rest import Client
+    from certhooks_vcenter.vim import Vim
 
 MACHINE = "the Machine SSL certificate"
-_LISTED = 90.0  # seconds until a new root is listed; vmafd copies them every 60 s
 
 
 def device_name(address: Address) -> str:
@@ -46,6 +46,7 @@ class VCenterTarget(Target):
         others: CA certificates beside the chain's own, some of which vCenter is to trust too; see ``fit.anchors``.
         fullchain: the intermediates go with the leaf, in place of with the root.
         force: replace even what is there already.
+        vim: vCenter's SOAP end, when its roots are to be pushed to its hosts.
     """
 
     def __init__(
@@ -56,14 +57,18 @@ class VCenterTarget(Target):
         others: Sequence[Certificate] = (),
         fullchain: bool = False,
         force: bool = False,
+        vim: Optional[Vim] = None,
     ) -> None:
         self.name = self.device = device_name(address)
         self.label = str(address)
         self._address = address
         self._client = client
+        self._store = RootStore(client)
         self._others = others
         self._fullchain = fullchain
         self._force = force
+        self._vim = vim
+        self._uninformed: list[Any] = []  # hosts that lack one of the roots
         self._roots: tuple[Certificate, ...] = ()
         self._lacking: list[Certificate] = []
         self._addresses: frozenset[str] = frozenset()  # those that answered before the replacement
@@ -86,8 +91,10 @@ class VCenterTarget(Target):
         if not self._client.logged_in:
             self._log_in()
         self._before = self._client.machine_certificate()
-        self._lacking = [root for root in self._roots if not self._trusts(root)]
+        self._lacking = self._store.lacking(self._roots)
         changes = [f"trust the root {certs.label(root)}" for root in self._lacking]
+        if self._vim:
+            changes += self._look_at_hosts(self._vim)
         if not self._holds(bundle):
             changes.append(f"replace {MACHINE} {certs.label(self._before)}, valid until {_day(self._before)}")
             self._warn_of_names(bundle, self._before)
@@ -100,9 +107,10 @@ class VCenterTarget(Target):
             UploadRefusedError: vCenter refuses one.
         """
         for root in list(self._lacking):
-            self.run.tell(f"trusting the root {certs.label(root)}")
-            self._trust(root)
+            self._store.trust(root, self.run)
             self._lacking.remove(root)
+        if self._vim:
+            self._inform_hosts(self._vim)
 
     def activate(self, bundle: Bundle) -> None:
         """Replace the machine certificate unless the store has it, and wait until vCenter is back with it.
@@ -151,6 +159,8 @@ class VCenterTarget(Target):
         """End the session and close the connection."""
         self._client.logout()
         self._client.close()
+        if self._vim:
+            self._vim.close()
 
     def _log_in(self) -> None:
         """Open the first session; a run before that was cut off may have left vCenter in its restart."""
@@ -195,45 +205,36 @@ class VCenterTarget(Target):
             self._sent = False
             raise
 
-    def _trusts(self, root: Certificate) -> bool:
-        """Tell whether a root is among the trusted ones: by its bytes, since certificates of one key share an id."""
-        own = fit.chain_id(root)
-        if root in (self._client.root(own) or ()):
-            return True
-        return any(root in (self._client.root(name) or ()) for name in self._client.root_ids() if name != own)
+    def _look_at_hosts(self, vim: Vim) -> list[str]:
+        """Find the hosts that lack a root; what cannot be asked counts as one, and will be told then."""
+        vim.close()
+        vim.login()
+        self._uninformed = []
+        for host in vim.hosts():
+            try:
+                if hosts.lacking(vim, host, self._roots):
+                    self._uninformed.append(host)
+            except Error:
+                self._uninformed.append(host)
+        return [f"push the roots to {len(self._uninformed)} hosts"] if self._uninformed else []
 
-    def _trust(self, root: Certificate) -> None:
-        pem, label = certs.to_pem(root), certs.label(root)
-        try:
-            self._client.trust(pem)
-        except RefusedError as e:
-            if e.kind != "already_exists":
-                raise UploadRefusedError(str(e), hint=e.hint) from e
-            there = self._listed(root)
-        else:
-            return
-        if root in there:
-            return
-        # Another certificate of the same CA key has the id; under one of its own this one can stand beside it.
-        try:
-            self._client.trust(pem, root.fingerprint(hashes.SHA256()).hex()[:40].upper())
-        except RefusedError as e:
-            if not any(fit.is_good_ca(other) and certs.spki(other) == certs.spki(root) for other in there):
-                raise UploadRefusedError(str(e), hint=e.hint) from e
-            self.run.warn(
-                f"vCenter keeps another certificate of {label}, with the same key, and does not take this one"
-            )
-
-    def _listed(self, root: Certificate) -> list[Certificate]:
-        """Return what has the root's id, once that is listed: a root that was added a moment ago is not yet."""
-        patience = self.run.deadline.within(_LISTED)
-        for pause in growing(0.2, 5.0):
-            there = self._client.root(fit.chain_id(root))
-            if there or patience.remaining() <= pause:
-                return there or []
-            self.run.tell(f"waiting for the root {certs.label(root)} to be listed")
-            patience.pause(pause)
-        raise AssertionError("growing() has no end")
+    def _inform_hosts(self, vim: Vim) -> None:
+        """Push the roots to hosts one by one: one that is down must not keep the others from theirs."""
+        for host in list(self._uninformed):
+            name = "a host"
+            try:
+                with vim.told("asking for a host's name"):
+                    name = str(host.name)
+                self.run.tell(f"pushing the roots to {name}")
+                hosts.push(vim, host, self._roots, self.run)
+            except DeadlineError:
+                raise
+            except Error as e:
+                self.run.warn(f"{name} did not get the roots: {e}")
+                self.run.parts.append({"name": name, "result": f"failed: {e}"})
+            else:
+                self.run.parts.append({"name": name, "result": "trusts the roots"})
+            self._uninformed.remove(host)
 
     def _warn_of_names(self, bundle: Bundle, before: Certificate) -> None:
         """Remark names that are lost: one of them may be the machine's own, by which its services know it."""
