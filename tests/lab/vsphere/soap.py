@@ -123,8 +123,7 @@ class Soap:
                 raise SoapFault("NoPermission", "Permission to perform this operation was denied.")
             host = self.hosts.get(name.partition("certmgr-")[2])
             if host is None:
-                ref = f'<obj type="HostCertificateManager">{escape(name)}</obj>'
-                raise SoapFault("ManagedObjectNotFound", f"managed object not found: {name}", ref)
+                raise _gone("HostCertificateManager", name)
             return _on_host(host, method, text, [n.text or "" for n in given.get("caCert", [])])
         raise not_found(this.get("type", ""), name, method)
 
@@ -196,6 +195,8 @@ class Soap:
             found = _of_host(host, name, what)
             if found is not None:
                 return found
+        elif kind in {"HostSystem", "HostCertificateManager"}:
+            raise _gone(kind, name)
         raise SoapFault("InvalidProperty", f"InvalidProperty {what}", f"<name>{escape(what)}</name>")
 
     def _find(self, dns_name: str) -> str:
@@ -238,6 +239,11 @@ class Soap:
             fault = '<fault xsi:type="HostCommunication"></fault>'
             head += f"<error>{fault}<localizedMessage>{text}</localizedMessage></error>"
         return head + "<queueTime>2026-11-22T06:43:52Z</queueTime><eventChainId>1</eventChainId>"
+
+
+def _gone(kind: str, name: str) -> SoapFault:
+    inner = f"<obj type={quoteattr(kind)}>{escape(name)}</obj>"
+    return SoapFault("ManagedObjectNotFound", f"managed object not found: {kind}:{name}", inner)
 
 
 def not_found(kind: str, name: str, method: str) -> SoapFault:
