@@ -12,7 +12,7 @@ import ssl
 import sys
 
 
-def main(host, port, cafile, requests, auth):
+def main(host, port, cafile, requests, auth):  # noqa: ANN202
     """Send them all."""
     context = ssl.create_default_context(cafile=cafile)
     connection = http.client.HTTPSConnection(host, int(port), context=context)

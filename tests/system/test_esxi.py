@@ -280,6 +280,18 @@ def test_a_command_that_does_not_sign(scene: Scene, answer: str) -> None:
     assert host.host.served.leaf == before
 
 
+def test_a_command_that_signs_another_key(scene: Scene) -> None:
+    """A certificate with the right name for a key that is not the host's does not reach the host."""
+    [host] = scene.esxi(version="8.0.2")
+    other = scene.ca.issue([NAMES[0]], key_type="rsa")
+    (scene.folder / "other.pem").write_bytes(other.cert_pem)
+    done = scene.push("--csr", "--sign", f"/bin/cat {scene.folder}/other.pem", "--vcenter", VC, NAMES[0])
+    assert done.code == 10, done
+    assert "is not for the request" in done.err
+    assert "certificate" not in host.host.changes
+    assert "InstallServerCertificate" not in scene.vc.soap.calls
+
+
 def test_new_roots_reach_all_hosts(scene: Scene) -> None:
     """``vcenter_instcert --refresh-ca``: nine hosts trust the new root, the one that is down is told; then once more.
 

@@ -8,13 +8,17 @@ import json
 import re
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any, Optional
 
 import pytest
 
+from certhooks import probe
+from certhooks.address import Address
 from certhooks.bundle import Bundle
 from certhooks.errors import BundleError
 from certhooks_vcenter import fit, instcert
+from certhooks_vcenter.target import VCenterTarget
 from tests.lab import killed
 from tests.lab.ca import CA, make_key, pem_of_key
 from tests.lab.site import call
@@ -173,6 +177,17 @@ def test_a_wrong_password_is_not_offered_to_the_old_dialect(vsite: VSphereSite) 
     assert [request.path for request in vc.requests] == ["/api/session"]
 
 
+@pytest.mark.parametrize("status", [400, 403, 500, 503])
+def test_only_a_missing_dialect_leads_to_the_old_one(vsite: VSphereSite, status: int) -> None:
+    """An /api that answers with anything but "not found" is there, and /rest is not asked with the password."""
+    vc = vsite.vcenter()
+    vsite.certificate()
+    body = json.dumps({"error_type": "ERROR", "messages": [{"default_message": "no", "args": [], "id": "x"}]}).encode()
+    vc.spoil = lambda request: Reply(status, body) if request.path == "/api/session" else None
+    assert vsite.instcert(vc).code in {4, 5, 12}
+    assert {request.path for request in vc.requests} == {"/api/session"}
+
+
 @pytest.mark.parametrize(
     ("privileges", "what"),
     [(EVERYTHING - {READ}, "reading"), (EVERYTHING - {ADMINISTER}, "a trusted root")],
@@ -257,7 +272,11 @@ def test_a_refused_replacement_quotes_no_key(vsite: VSphereSite, status: int) ->
             return None
         text = f"cannot take {request.body.decode()} from {request.headers['vmware-api-session-id']}"
         plain = json.loads(request.body)["key"]
-        messages = [{"id": "x", "default_message": text, "args": []}, {"id": "y", "default_message": plain, "args": []}]
+        head, *lines, tail = plain.splitlines()
+        whole = "".join(lines)
+        wrapped = "\n".join([head, *(whole[at : at + 40] for at in range(0, len(whole), 40)), tail])
+        texts = [wrapped, text, plain]
+        messages = [{"id": "x", "default_message": each[:1500], "args": []} for each in texts]
         return Reply(status, json.dumps({"error_type": "ERROR", "messages": messages}).encode())
 
     vc.spoil = quoting
@@ -265,8 +284,10 @@ def test_a_refused_replacement_quotes_no_key(vsite: VSphereSite, status: int) ->
     expect_refusal(done, 12, "refuses the machine certificate")
     assert served(vc) == before
     kept = "".join(p.read_text() for p in [vsite.log, *vsite.state.glob("*.json")])
-    for line in new.key_pem.decode().splitlines()[1:-1]:
-        assert line not in done.err + done.out + kept
+    whole = "".join(new.key_pem.decode().splitlines()[1:-1])
+    told = done.err + done.out + kept
+    assert not [at for at in range(0, len(whole) - 40, 40) if whole[at : at + 40] in told]
+    assert not [at for at in range(0, len(whole) - 64, 64) if whole[at : at + 64] in told]
     assert BASE64 not in done.err + kept
     assert PASSWORD not in done.err + kept
 
@@ -299,6 +320,37 @@ def test_a_killed_run_is_gone_on_with(vsite: VSphereSite, point: str, nth: int, 
     done = vsite.instcert("--timeout", "30", vc)
     assert done.code == 0, done
     assert served(vc) == new.sha256 != before
+    assert vc.changes == ["root", "tls"]
+
+
+def test_a_run_that_was_killed_before_a_restart_is_gone_on_with(vsite: VSphereSite) -> None:
+    """VCenter is away when the same command is run again: since the journal knows of the first, it waits."""
+    vc = vsite.vcenter()
+    new = vsite.certificate()
+    vc.switches.after = [Phase("quiet", 0.3, old=True), Phase("refuse", 2.5)]
+    assert killed.run("after:PUT /api", 1, vsite.argv(vc), module=MODULE) == -9
+    while probe.every(Address(vc.address, vc.port))[0].der:
+        time.sleep(0.02)
+    done = vsite.instcert("--timeout", "30", vc)
+    assert done.code == 0, done
+    assert served(vc) == new.sha256
+    assert vc.changes == ["root", "tls"]
+
+
+def test_a_stage_that_is_repeated_sends_nothing_twice(vsite: VSphereSite) -> None:
+    """Each stage may be called again, as after a lost connection: the replacement is sent once a run all the same."""
+    vc = vsite.vcenter()
+    vc.switches.tls_already_exists = False
+    vsite.certificate()
+    activate = VCenterTarget.activate
+
+    def twice(self: VCenterTarget, bundle: Bundle) -> None:
+        activate(self, bundle)
+        activate(self, bundle)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VCenterTarget, "activate", twice)
+        assert vsite.instcert("--force", vc).code == 0
     assert vc.changes == ["root", "tls"]
 
 

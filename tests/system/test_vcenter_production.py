@@ -132,6 +132,27 @@ def test_a_command_stored_for_the_bash_script_goes_on_working(credentials: str) 
         assert log.stat().st_mode & 0o777 == 0o600
 
 
+def test_every_address_that_answered_before_is_waited_for() -> None:
+    """One of two addresses comes back seconds later than the other: done means that both serve the new certificate."""
+    with enrolled_host() as (lab, vc):
+        vc.switches.after, vc.switches.put = [], "answered"
+        replace = vc.replace
+
+        def late(entry: vecs.Entry) -> None:
+            replace(entry)
+            vc.listeners[1].refuse(2.5)
+
+        vc.replace = late  # type: ignore[method-assign]
+        chain, key = pair_for(lab, VC, "rsa")
+        CERT.write_bytes(chain)
+        KEY.touch(mode=0o600)
+        KEY.write_bytes(key)
+        command = ["/usr/local/bin/vcenter_instcert", "-b", "-c", VC]
+        done = subprocess.run(command, env={}, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done
+        assert served() == {saved()}
+
+
 def getcert(*words: str) -> Any:
     """Run the installed vcenter_getcert with an empty environment."""
     command = ["/usr/local/bin/vcenter_getcert", *words]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -186,11 +187,14 @@ def test_a_root_that_is_not_listed_yet_is_waited_for(vsite: VSphereSite) -> None
 
 
 def test_every_root_of_the_file_and_nothing_else(vsite: VSphereSite) -> None:
-    """Old and new CA of a file are added one by one; another owner's file, an intermediate and a leaf are not."""
+    """Old and new CA of a file are added one by one; an expired one, an intermediate and a leaf are not."""
     case = Case(vsite)
     next_ca, below = CA("Site CA 2"), vsite.ca.intermediate()
     leaf = vsite.ca.issue(["leaf.example.test"])
-    vsite.roots.write_bytes(b"text\r\n".join([next_ca.pem, below.pem, leaf.cert_pem, vsite.ca.pem]))
+    gone = CA("Gone CA")
+    long_ago = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
+    expired = gone.issue([], common_name="Gone CA", key=gone.key, ca=True, days=10, not_before=long_ago)
+    vsite.roots.write_bytes(b"text\r\n".join([expired.cert_pem, next_ca.pem, below.pem, leaf.cert_pem, vsite.ca.pem]))
     done = vsite.instcert("--timeout", "30", case.vc)
     assert done.code == 0, done
     added = [each for each in case.vc.roots.all() if each != case.vc.ca.certificate]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import threading
@@ -141,6 +142,8 @@ def test_a_connection_can_be_opened_before_the_first_request(server: Server, caf
     """What refuses a connection is known before anything is sent, and the request then goes over that connection."""
     with connected(server, Trust(cafile)) as connection:
         connection.connect()
+        assert connection._http is not None
+        assert select.select([connection._http.sock], [], [], 5)[0], "TLS 1.3's session tickets are there to be read"
         assert server.requests == []
         assert ask(connection) == b"ok"
         connection.connect()

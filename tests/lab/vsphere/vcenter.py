@@ -78,15 +78,15 @@ class VCenter:
         self._hits = 0
         self._rolls_back = False
         self.listener = Listener(address, port, self._identity, self._serve)
-        self._listeners = [self.listener]
+        self.listeners = [self.listener]
 
     def __enter__(self):  # type: ignore[no-untyped-def]  # noqa: ANN204  typing.Self is newer than Python 3.9
-        for listener in self._listeners:
+        for listener in self.listeners:
             listener.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for listener in self._listeners:
+        for listener in self.listeners:
             listener.stop()
 
     @property
@@ -106,7 +106,7 @@ class VCenter:
 
     def also_listen(self, address: str) -> None:
         """Answer on another address of the same name, too; before it is started, with a port of its own choice."""
-        self._listeners.append(Listener(address, self.listener.port, self._identity, self._serve))
+        self.listeners.append(Listener(address, self.listener.port, self._identity, self._serve))
 
     def add_user(self, name: str, password: str, privileges: frozenset[str] = EVERYTHING) -> User:
         """Let somebody log in."""
@@ -207,8 +207,10 @@ class VCenter:
 
     def _begin_phase(self) -> None:
         self._phase_began, self._hits = time.monotonic(), 0
+        if self._phases and self._phases[0].what != "quiet" and not self.switches.sessions_survive:
+            self.sessions.open.clear()
         if self._phases and self._phases[0].what == "refuse":
-            for listener in self._listeners:
+            for listener in self.listeners:
                 listener.refuse(self._phases[0].seconds)
 
     def _identity(self) -> Identity:
