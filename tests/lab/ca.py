@@ -99,10 +99,17 @@ class Issued:
 class CA:
     """A certificate authority; ``intermediate()`` makes one below it."""
 
-    def __init__(self, name: str = "Lab Root CA", *, key_type: str = "ec", parent: Optional[CA] = None) -> None:
+    def __init__(
+        self,
+        name: str = "Lab Root CA",
+        *,
+        key_type: str = "ec",
+        parent: Optional[CA] = None,
+        key: Optional[Key] = None,
+    ) -> None:
         self.name = name
         self.parent = parent
-        self.key = make_key(key_type)
+        self.key = key or make_key(key_type)
         subject = _name(name)
         signer = parent or self
         builder = _builder(

@@ -14,11 +14,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 
 from certhooks.certmonger import Certmonger
 from certhooks.deadline import Deadline
 from certhooks.journal import Attempt, Journal
+from tests.lab.ca import make_key, pem_of_key
 from tests.lab.site import Done, Site, Word, at
 
 if TYPE_CHECKING:
@@ -33,6 +34,18 @@ NAME = "gp.example.test"
 def sha256(certificate: x509.Certificate) -> str:
     """Return a certificate's fingerprint as the library writes it."""
     return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def pair_for(lab: CertmongerLab, name: str, key_type: str = "ec") -> tuple[bytes, bytes]:
+    """Return chain and key, PEM, as the lab's FreeIPA issued them earlier."""
+    key = make_key(key_type)
+    request = x509.CertificateSigningRequestBuilder().subject_name(
+        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    )
+    request = request.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+    signed = request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+    leaf, between = lab.ca.issue(signed, lab.ca.policy())
+    return "".join([leaf, *between]).encode(), pem_of_key(key)
 
 
 class EnrolledSite(Site):

@@ -1,11 +1,12 @@
-"""pan_instcert in a process that kills itself: ``python -m tests.lab.killed POINT NTH WORDS...``.
+"""A command in a process that kills itself: ``python -m tests.lab.killed MODULE POINT NTH WORDS...``.
 
 POINT is ``step`` (after the nth note in the journal), or ``before:TEXT`` or ``after:TEXT`` (the nth request with this
-text in its body).
+text in its method, path or body).
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from certhooks.http import Connection
 from certhooks.journal import Record
-from certhooks_pan import instcert
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 
 
-def run(point: str, nth: int, argv: Sequence[str], *, timeout: float = 60) -> int:
-    """Run the command so, and return its status: -9 when the point was reached."""
-    command = [sys.executable, "-m", "tests.lab.killed", point, str(nth), *argv]
+def run(
+    point: str, nth: int, argv: Sequence[str], *, module: str = "certhooks_pan.instcert", timeout: float = 60
+) -> int:
+    """Run a command's module so, and return its status: -9 when the point was reached."""
+    command = [sys.executable, "-m", "tests.lab.killed", module, point, str(nth), *argv]
     return subprocess.run(
         command, cwd=ROOT, env={"PATH": "/usr/bin:/bin"}, stdin=subprocess.DEVNULL, check=False, timeout=timeout
     ).returncode
@@ -50,7 +52,8 @@ def _arm(point: str, strike: Callable[[], None]) -> None:
         strike()
 
     def deadly_request(self: Connection, *args: Any, **kwargs: Any) -> Any:
-        meant = text.encode() in kwargs.get("body", b"")
+        words = " ".join(map(str, args)).encode()
+        meant = text.encode() in words + b" " + kwargs.get("body", b"")
         if meant and when == "before":
             strike()
         reply = request(self, *args, **kwargs)
@@ -65,5 +68,5 @@ def _arm(point: str, strike: Callable[[], None]) -> None:
 
 
 if __name__ == "__main__":
-    _arm(sys.argv[1], _Countdown(int(sys.argv[2])))
-    sys.exit(instcert.main(sys.argv[3:]))
+    _arm(sys.argv[2], _Countdown(int(sys.argv[3])))
+    sys.exit(importlib.import_module(sys.argv[1]).main(sys.argv[4:]))

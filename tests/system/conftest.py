@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from certhooks import deploy
+from certhooks_vcenter import settle
 from tests.lab import pushes, trial
 from tests.lab.dns_fixtures import call, run, scene
 from tests.lab.enrolled import EnrolledSite
 from tests.lab.fixtures import certmonger_lab, system_bus_certmonger
 from tests.lab.site import Site
+from tests.lab.vsphere.site import VSphereSite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +44,21 @@ def site(tmp_path: Path) -> Iterator[Site]:
 def fw(site: Site) -> Firewall:
     """Start a firewall whose profiles use a certificate ``old``."""
     return site.firewall()
+
+
+@pytest.fixture
+def vsite(tmp_path: Path) -> Iterator[VSphereSite]:
+    """Make the administrator's side of vCenters."""
+    with VSphereSite(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look often after a replacement: an emulator is quick."""
+    for name, seconds in (("_FIRST", 0.02), ("_LONGEST", 0.1), ("_AFTER_REFUSAL", 0.3), ("_NOTHING_HAPPENS", 1.0)):
+        monkeypatch.setattr(settle, name, seconds)
+    monkeypatch.setattr(deploy, "_PAUSES", (0.02, 0.05, 0.1))
 
 
 @pytest.fixture

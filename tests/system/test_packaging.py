@@ -113,7 +113,9 @@ def check_commands(venv: Path) -> None:
         assert run(path, "--help", **clean).startswith(f"usage: {path.name} ")
 
 
-@pytest.mark.parametrize("words", [["."], ["-e", "."], ["./lib", "./hooks/pan", "./hooks/freeipa_dns"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [["."], ["-e", "."], ["./lib", "./hooks/pan", "./hooks/vcenter", "./hooks/freeipa_dns"]], ids=" ".join
+)
 def test_pip_install(words: list[str], install: Callable[..., Path], checkout: Path) -> None:
     """Pip installs commands that start, and leaves nothing in the checkout."""
     before = listing(checkout)

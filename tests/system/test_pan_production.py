@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from certhooks import probe
 from certhooks.certmonger import Certmonger
 from certhooks.deadline import Deadline
 from certhooks.journal import Journal
 from tests.lab.certmonger import SystemBusCertmonger
-from tests.lab.enrolled import sha256
+from tests.lab.enrolled import pair_for, sha256
 from tests.lab.machine import machine_of_its_own
 from tests.lab.panos import Firewall
 from tests.lab.site import script
@@ -62,19 +60,6 @@ def enrolled_host() -> Iterator[tuple[CertmongerLab, Firewall]]:
             (folder / ".panrc").touch(mode=0o600)
             (folder / ".panrc").write_text(f"api_key={fw.add_admin('certhooks').key}\n")
             yield lab, fw
-
-
-def pair_for(lab: CertmongerLab, name: str) -> tuple[bytes, bytes]:
-    """Return chain and key, PEM, as the lab's FreeIPA issued them earlier."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    request = x509.CertificateSigningRequestBuilder().subject_name(
-        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    )
-    request = request.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-    signed = request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
-    leaf, between = lab.ca.issue(signed, lab.ca.policy())
-    form = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return "".join([leaf, *between]).encode(), key.private_bytes(serialization.Encoding.PEM, *form)
 
 
 def ask_for_it(lab: CertmongerLab, post_save: str) -> Request:

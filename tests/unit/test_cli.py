@@ -172,19 +172,30 @@ def test_a_timeout_is_a_sensible_number(value: str) -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    """--help of both commands loads no TLS, no cryptography, no D-Bus, no pan-python and no logging."""
+    """--help of each command loads no TLS, no cryptography, no D-Bus, no pan-python and no logging."""
     code = """import sys
 from {0} import main
 try:
     main(['--help'])
 except SystemExit:
     print(*sys.modules, file=sys.stderr)"""
-    for module in ("certhooks_pan.instcert", "certhooks_pan.getcert"):
+    hooks = {"certhooks_pan": ("instcert", "getcert"), "certhooks_vcenter": ("instcert", "getcert", "esxi_instcert")}
+    for module in (f"{hook}.{name}" for hook, names in hooks.items() for name in names):
         done = subprocess.run(
             [sys.executable, "-I", "-c", code.format(module)], capture_output=True, text=True, check=True
         )
         assert "exit status:" in done.stdout
-        heavy = {"ssl", "cryptography", "jeepney", "pan", "pan.xapi", "logging", "socket", "xml.etree.ElementTree"}
+        heavy = {
+            "ssl",
+            "cryptography",
+            "jeepney",
+            "pan",
+            "pan.xapi",
+            "pyVmomi",
+            "logging",
+            "socket",
+            "xml.etree.ElementTree",
+        }
         assert heavy.isdisjoint(done.stderr.split())
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {
+    "esxi_instcert": "certhooks_vcenter.esxi_instcert",
     "ipa_dns": "certhooks_freeipa_dns.ipa_dns",
     "ipa_dns_certbot": "certhooks_freeipa_dns.certbot_hook",
     "ipa_dns_dehydrated": "certhooks_freeipa_dns.dehydrated",
@@ -27,6 +28,8 @@ COMMANDS = {
     "ipa_dns_md": "certhooks_freeipa_dns.md",
     "pan_getcert": "certhooks_pan.getcert",
     "pan_instcert": "certhooks_pan.instcert",
+    "vcenter_getcert": "certhooks_vcenter.getcert",
+    "vcenter_instcert": "certhooks_vcenter.instcert",
 }
 
 

@@ -13,9 +13,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = {
+    "esxi_instcert": "certhooks_vcenter.esxi_instcert",
     "ipa_dns": "certhooks_freeipa_dns.ipa_dns",
     "pan_getcert": "certhooks_pan.getcert",
     "pan_instcert": "certhooks_pan.instcert",
+    "vcenter_getcert": "certhooks_vcenter.getcert",
+    "vcenter_instcert": "certhooks_vcenter.instcert",
 }
 BLOCKS = re.findall(
     r"<!-- help: (\w+) -->\s*```\w*\n(.*?)```\s*<!-- end help -->",

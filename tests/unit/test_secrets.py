@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import pickle
 import sys
@@ -49,6 +50,19 @@ def file(tmp_path: Path) -> Path:
     path.touch(mode=0o600)
     path.write_text("api_key=abc\n")
     return path
+
+
+def test_a_key_is_taken_out_however_it_is_quoted() -> None:
+    """A key in PEM, whole, as JSON, cut off in the middle, or line by line; and a password as JSON writes it."""
+    lines = ["QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo0", "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXo="]
+    pem = "\n".join(["-----BEGIN PRIVATE KEY-----", *lines, "-----END PRIVATE KEY-----", ""])
+    secrets.conceal(pem)
+    secrets.conceal('pass"wörd')
+    for text in (pem, json.dumps({"key": pem}), pem[:70], f"unexpected {lines[1]!r}"):
+        shown = redact(text)
+        assert not [line for line in lines if line in shown], shown
+    assert redact(json.dumps({"password": 'pass"wörd'})) == '{"password": "***"}'
+    assert redact("-----BEGIN PRIVATE KEY-----") == "-----BEGIN PRIVATE KEY-----"
 
 
 def test_a_private_file_is_read(file: Path) -> None:

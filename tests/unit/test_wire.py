@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import threading
@@ -134,6 +135,18 @@ def test_a_trusted_server_is_asked_over_one_connection(server: Server, cafile: P
     """Several requests share one connection and one handshake."""
     with connected(server, Trust(cafile)) as connection:
         assert [ask(connection) for _ in range(3)] == [b"ok"] * 3
+    assert server.connections == 1
+
+
+def test_a_connection_can_be_opened_before_the_first_request(server: Server, cafile: Path) -> None:
+    """What refuses a connection is known before anything is sent, and the request then goes over that connection."""
+    with connected(server, Trust(cafile)) as connection:
+        connection.connect()
+        assert connection._http is not None
+        assert select.select([connection._http.sock], [], [], 5)[0], "TLS 1.3's session tickets are there to be read"
+        assert server.requests == []
+        assert ask(connection) == b"ok"
+        connection.connect()
     assert server.connections == 1
 
 

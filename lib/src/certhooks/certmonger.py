@@ -113,6 +113,26 @@ class Certmonger:
         fits = [one for one in self.requests() if (one.common_name or "").lower() == wanted]
         return _only(fits, f"the name {common_name}")
 
+    def ca_helper(self, name: str) -> str:
+        """Return the command line of the helper of a CA of certmonger's; ``postsave.split`` reads it.
+
+        Raises:
+            CertmongerError: there is no such CA, or it has no helper.
+        """
+        interface = f"{_NAME}.ca"
+        for path in (self._call(_ROOT, _NAME, "get_known_cas") or ([],))[0]:
+            if self._call(path, interface, "get_nickname") != (name,):
+                continue
+            found = self._call(path, "org.freedesktop.DBus.Properties", "Get", "ss", (interface, "external-helper"))
+            helper = found[0][1] if found and isinstance(found[0], tuple) else ""
+            if isinstance(helper, str) and helper:
+                return helper
+            raise CertmongerError(f"the CA {name} of certmonger has no helper that could be asked by itself")
+        raise CertmongerError(
+            f"certmonger does not know a CA called {name[:80]!r}",
+            hint="see the CAs that it knows with: getcert list-cas",
+        )
+
     def refresh(self, request: Request) -> Request:
         """Return how ``request`` stands now, also after a restart of certmonger."""
         with suppress(_GoneError):

@@ -143,8 +143,11 @@ def leading_options(made: argparse.ArgumentParser, argv: Sequence[str]) -> tuple
     return words[:at], words[at:]
 
 
-def add_push_options(made: argparse.ArgumentParser, *, several: bool = True) -> None:
-    """Add the options of a command that pushes to devices, to ``several`` at once or to one."""
+def add_push_options(made: argparse.ArgumentParser, *, several: bool = True, prune: bool = True) -> None:
+    """Add the options of a command that pushes to devices, to ``several`` at once or to one.
+
+    ``prune``: whether the devices have anything that can be superseded.
+    """
     trust = made.add_argument_group("trust")
     trust.add_argument(
         "--cafile",
@@ -165,7 +168,9 @@ def add_push_options(made: argparse.ArgumentParser, *, several: bool = True) -> 
     )
     push.add_argument("--dry-run", action="store_true", help="look, say what would be done, change nothing")
     push.add_argument("--force", action="store_true", help="do it even when nothing differs")
-    push.add_argument("--prune", action="store_true", help="remove superseded certificates that nothing uses any more")
+    if prune:
+        what = "remove superseded certificates that nothing uses any more"
+        push.add_argument("--prune", action="store_true", help=what)
     push.add_argument(
         "--timeout", type=seconds, default=TIMEOUT, metavar="SECONDS", help="for the whole run (default 900)"
     )
@@ -188,7 +193,7 @@ def push_options(args: argparse.Namespace, *, command: Sequence[str], stage_only
         jobs=args.jobs,
         dry_run=args.dry_run,
         force=args.force,
-        prune=args.prune,
+        prune=getattr(args, "prune", False),
         stage_only=stage_only,
         probes=tuple(address.parse(text) for text in args.probe),
         command=tuple(command),
@@ -344,6 +349,7 @@ def run(
     log = False
     try:
         args = make().parse_args(argv)
+        args.prog = prog
         args.words = list(sys.argv[1:] if argv is None else argv)
         screen = Screen(prog, args.verbose)
         from certhooks import log as log_module

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
 from certhooks import address, cli
 from certhooks.deadline import growing
@@ -84,7 +84,6 @@ def wanted(args: argparse.Namespace) -> Wanted:
         if not address.is_name(name):
             raise BadNameError(f"not a host name: {name[:80]!r}", hint="--dns NAME adds one name; repeat it for more")
     kind, bits = _key(args.key_type, args.key_bits)
-    realm = _realm()
     stem = f"wildcard{common_name[1:]}" if common_name.startswith("*") else common_name
     return Wanted(
         common_name,
@@ -94,7 +93,7 @@ def wanted(args: argparse.Namespace) -> Wanted:
         {
             "common_name": common_name,
             "dns_names": tuple(dict.fromkeys([common_name, *args.dns])),
-            "principal": f"{args.service}/{common_name}" + (f"@{realm}" if realm else ""),
+            "principal": principal(args.service, common_name),
             "profile": args.cert_profile,
             "key_type": kind,
             "key_bits": bits,
@@ -119,6 +118,64 @@ def installer(script: str, module: str) -> list[str]:
     if first.startswith(b"#!/") and b"/env" not in first and os.access(path, os.X_OK):
         return [*prefix, str(path)]
     return [*prefix, sys.executable, "-I", "-m", module]
+
+
+_COMMON = (("cafile", None), ("pin", None), ("state_dir", None), ("log_file", None), ("probe", None))
+
+
+def install_command(
+    args: argparse.Namespace,
+    certificate: Wanted,
+    installer: Sequence[str],
+    own: Sequence[str],
+    *,
+    options: Sequence[tuple[str, Any]] = (),
+    flags: Sequence[str] = (),
+    device: str,
+) -> str:
+    """Return the post-save command for a certificate, quoted as certmonger reads it.
+
+    It begins with ``installer`` (see there), has the words that this kind of device has of its ``own``, then of
+    ``args`` the long ``options`` that differ from their defaults and the ``flags`` that are set, and ends with
+    ``device``.
+    """
+    from certhooks.postsave import quote
+
+    argv = [*installer, "-c", certificate.common_name, *own]
+    if not certificate.usual_place:
+        argv += ["-C", str(certificate.cert_file), "-K", str(certificate.key_file)]
+    argv += words(args, (*options, *_COMMON), flags)
+    # A shorter one says how long somebody wants to wait now, not how long a renewal may take.
+    if args.timeout > cli.TIMEOUT:
+        argv += ["--timeout", f"{args.timeout:g}"]
+    return quote([*argv, *["-v"] * bool(args.verbose), device])
+
+
+def carry_out(
+    args: argparse.Namespace,
+    screen: cli.Screen,
+    certificate: Wanted,
+    *,
+    post_save: str,
+    target: str,
+    device: str,
+    precheck: Callable[[Deadline], None],
+) -> int:
+    """Have the certificate requested and installed on a device, and return the exit code.
+
+    ``precheck`` asks the device whether the install could work, before anything is requested; the rest is
+    ``Enrolment``'s.
+    """
+    from certhooks import journal
+    from certhooks.certmonger import Certmonger
+    from certhooks.deadline import Deadline
+
+    deadline = Deadline(args.timeout)
+    books = journal.Journal(args.state_dir or journal.DEFAULT)
+    with Certmonger.open() as certmonger:
+        precheck(deadline)
+        enrolment = Enrolment(certificate, post_save, target, device, books, deadline, screen)
+        return enrolment.run(certmonger, dry_run=args.dry_run, as_json=args.json)
 
 
 class Enrolment(NamedTuple):
@@ -273,6 +330,12 @@ def _key(kind: Optional[str], bits: Optional[str]) -> tuple[Optional[str], Optio
         allowed = "256, 384 or 521" if name == "EC" else f"{least} to {most}"
         raise KeyTypeError(f"not a size of {name} keys: {bits[:20]!r}", hint=f"-b {allowed}")
     return name, size
+
+
+def principal(service: str, host: str) -> str:
+    """Return the Kerberos principal of a service on a host, in FreeIPA's realm where that is known."""
+    realm = _realm()
+    return f"{service}/{host}" + (f"@{realm}" if realm else "")
 
 
 def _plain(text: str) -> bool:

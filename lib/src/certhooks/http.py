@@ -64,6 +64,7 @@ class Connection:
         self._kind = kind
         self._may_pin = may_pin
         self._http: Optional[http.client.HTTPSConnection] = None
+        self._used = False  # before the first reply there are TLS session tickets to be read, and not the end
 
     def request(self, method: str, path: str, *, headers: Mapping[str, str], body: bytes = b"") -> Reply:
         """Send a request once, and return the reply whatever its status.
@@ -75,17 +76,28 @@ class Connection:
             ConnectionLostError: it broke or stalled afterwards, or the reply was too long.
         """
         timeout = max(_SHORTEST, min(self.timeout, self._time_left()))
-        if self._http is not None and _closed(self._http.sock):
-            self.close()
-        if self._http is None:
-            self._http = self._connect(timeout)
-        return self._once(self._http, method, path, headers=headers, body=body, timeout=timeout)
+        return self._once(self._open(timeout), method, path, headers=headers, body=body, timeout=timeout)
+
+    def connect(self) -> None:
+        """Open the connection unless it is open, so that a request that follows is answered or broken, never refused.
+
+        Raises:
+            UnreachableError: as ``request``.
+        """
+        self._open(max(_SHORTEST, min(self.timeout, self._time_left())))
 
     def close(self) -> None:
         """Close the connection; the next request opens another."""
         if self._http is not None:
             self._http.close()
             self._http = None
+
+    def _open(self, timeout: float) -> http.client.HTTPSConnection:
+        if self._http is not None and self._used and _closed(self._http.sock):
+            self.close()
+        if self._http is None:
+            self._http, self._used = self._connect(timeout), False
+        return self._http
 
     def _connect(self, timeout: float) -> http.client.HTTPSConnection:
         connection = http.client.HTTPSConnection(
@@ -94,10 +106,6 @@ class Connection:
         narrow = self.context if isinstance(self.context, trust.Context) and not self.context.wide else None
         try:
             connection.connect()
-            trust.check(self.context, connection.sock.getpeercert(binary_form=True), self.address)
-        except UnreachableError:
-            connection.close()
-            raise
         except ssl.SSLError as e:
             if narrow and isinstance(e, ssl.SSLCertVerificationError):
                 narrow.widen()
@@ -149,6 +157,7 @@ class Connection:
         except ReplyTooLongError:
             self.close()
             raise
+        self._used = True
         if response.will_close:
             self.close()
         return reply

@@ -14,6 +14,8 @@ from certhooks.deadline import Deadline, growing
 from certhooks.errors import NotServedError, UnreachableError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from certhooks.address import Address
 
 
@@ -90,6 +92,23 @@ def wait(address: Address, wanted: str, deadline: Deadline) -> None:
         f"{address} does not serve the new certificate: {_told(address)}",
         hint="is this the address that uses it? --probe HOST:PORT names another; openssl s_client shows what is served",
     )
+
+
+def trusted(address: Address, roots: Iterable[str], *, timeout: float = 10.0) -> bool:
+    """Tell whether a client that knows these roots (PEM) alone trusts what the host serves now, by chain and name.
+
+    False too when it does not answer.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata="".join(roots))
+    try:
+        with (
+            socket.create_connection((address.host, address.port), timeout=timeout) as plain,
+            context.wrap_socket(plain, server_hostname=address.host),
+        ):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def unresolved(address: Address, error: Exception) -> UnreachableError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import stat
@@ -27,9 +28,7 @@ class Secret:
 
     def __init__(self, value: str) -> None:
         self._value = value
-        if len(value) >= _SHORTEST:
-            with _lock:
-                _known[:] = sorted({*_known, value, quote(value, safe=""), quote_plus(value)}, key=len, reverse=True)
+        conceal(value)
 
     def reveal(self) -> str:
         """Return the value itself, for the one place that sends it."""
@@ -44,8 +43,19 @@ class Secret:
         raise TypeError("a secret is not to be pickled")
 
 
+def conceal(text: str) -> None:
+    """Have ``redact()`` take a text out, plain, URL-encoded or as JSON; of a key in PEM each line by itself.
+
+    Whoever quotes a request in an error may have cut it, or escaped its line ends.
+    """
+    lines = [line for line in text.splitlines() if line and not line.startswith("-----")]
+    forms = {form for each in lines for form in (each, quote(each, safe=""), quote_plus(each), json.dumps(each)[1:-1])}
+    with _lock:
+        _known[:] = sorted({*_known, *(form for form in forms if len(form) >= _SHORTEST)}, key=len, reverse=True)
+
+
 def redact(text: str) -> str:
-    """Return the text with every known secret, plain or URL-encoded, replaced by ``***``."""
+    """Return the text with every known secret, plain, URL-encoded or as JSON, replaced by ``***``."""
     with _lock:
         values = tuple(_known)
     for value in values:

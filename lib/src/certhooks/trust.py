@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
 from certhooks import probe
 from certhooks.errors import UnreachableError, UsageError
@@ -32,6 +32,16 @@ class Context(ssl.SSLContext):
     wide = False
     only: frozenset[str] = frozenset()
     _lock = threading.Lock()  # threads share a context: one of them reads
+
+    def wrap_socket(self, *args: Any, **named: Any) -> ssl.SSLSocket:
+        """Shake hands, and refuse what the context is not limited to; so libraries of others are held to it too."""
+        sock = super().wrap_socket(*args, **named)
+        if self.only and probe.fingerprint(sock.getpeercert(binary_form=True) or b"") not in self.only:
+            sock.close()
+            refused = ssl.SSLCertVerificationError("certificate verify failed")
+            refused.verify_message = "it is another certificate than the pinned one"
+            raise refused
+        return sock
 
     def widen(self) -> None:
         """Trust the system's roots too."""
@@ -136,18 +146,6 @@ def explain(error: ssl.SSLError, address: Address, *, may_pin: bool = True) -> U
             else "give its CA with --cafile FILE, or the name that the certificate is for",
         )
     return UnreachableError(f"no TLS with {address}: {error.reason or error}", hint="does the port speak https?")
-
-
-def check(context: ssl.SSLContext, served: Optional[bytes], address: Address) -> None:
-    """Return when a verified connection's certificate (DER) is one of those that the context is limited to.
-
-    Raises:
-        UnreachableError: it is another one.
-    """
-    if isinstance(context, Context) and context.only and probe.fingerprint(served or b"") not in context.only:
-        raise UnreachableError(
-            f"{address} now serves another certificate than the pinned one", hint="compare it with the device's console"
-        )
 
 
 def _load(context: ssl.SSLContext, path: Path) -> None:

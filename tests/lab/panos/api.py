@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.lab.https import Handler
 from tests.lab.panos import faults, replies, requests
-from tests.lab.panos.server import Handler
 
 if TYPE_CHECKING:
     from tests.lab.panos.device import Device

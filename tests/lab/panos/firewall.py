@@ -6,10 +6,10 @@ import copy
 from typing import TYPE_CHECKING, Any, Optional
 from xml.etree import ElementTree as ET
 
+from tests.lab.https import Identity, Listener
 from tests.lab.panos import access, nodes, replies, validation, xpath
 from tests.lab.panos.api import PortalHandler
 from tests.lab.panos.device import LOCALHOST, Device
-from tests.lab.panos.server import Identity, Listener
 
 if TYPE_CHECKING:
     import ssl

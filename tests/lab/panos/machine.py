@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Optional
 from xml.etree.ElementTree import Element
 
 from tests.lab import ca as lab
+from tests.lab.https import Identity, Listener
 from tests.lab.panos import access, certificates, faults, jobs, locks, references, tree
-from tests.lab.panos.server import Identity, Listener
 from tests.lab.panos.switches import Switches
 
 if TYPE_CHECKING:

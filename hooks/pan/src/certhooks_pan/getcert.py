@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Optional
 
-from certhooks import address, cli, enrol
-from certhooks.errors import UnreachableError
+from certhooks import cli, enrol, install
 from certhooks_pan import instcert
 
 if TYPE_CHECKING:
@@ -26,18 +25,7 @@ _EXAMPLES = """\
   pan_getcert -c gp.example.com -G EC -b 256 -T gpProfile -p GP_PORTAL fw01.example.com
       with another kind of key and another certificate profile of FreeIPA
 """
-_PASSED_ON = (
-    ("vsys", None),
-    ("template", None),
-    ("template_stack", None),
-    ("cafile", None),
-    ("pin", None),
-    ("state_dir", None),
-    ("log_file", None),
-    ("commit", "partial"),
-    ("format", "pem"),
-    ("probe", None),
-)
+_PASSED_ON = (("vsys", None), ("template", None), ("template_stack", None), ("commit", "partial"), ("format", "pem"))
 _FLAGS_PASSED_ON = ("push", "trust_root", "prune")
 
 
@@ -71,46 +59,32 @@ def entry() -> None:
 
 def post_save(args: argparse.Namespace, certificate: enrol.Wanted, device: Address) -> str:
     """Return the install command, quoted as certmonger reads it."""
-    from certhooks.postsave import quote
-
-    argv = [*enrol.installer("pan_instcert", "certhooks_pan.instcert"), "-c", certificate.common_name]
     key_file = args.key_file and str(Path(args.key_file).absolute() if Path(args.key_file).exists() else args.key_file)
+    own: list[str] = []
     for option, value in (("-n", args.name), ("-k", key_file), ("-p", args.primary), ("-s", args.secondary)):
-        argv += [option, value] if value is not None else []
-    if not certificate.usual_place:
-        argv += ["-C", str(certificate.cert_file), "-K", str(certificate.key_file)]
-    argv += enrol.words(args, _PASSED_ON, _FLAGS_PASSED_ON)
-    # A shorter one says how long somebody wants to wait now, not how long a renewal may take.
-    if args.timeout > cli.TIMEOUT:
-        argv += ["--timeout", f"{args.timeout:g}"]
-    return quote([*argv, *["-Y"] * args.year, *["-v"] * bool(args.verbose), str(device)])
+        own += [option, value] if value is not None else []
+    own += ["-Y"] * args.year
+    installer = enrol.installer("pan_instcert", "certhooks_pan.instcert")
+    return enrol.install_command(
+        args, certificate, installer, own, options=_PASSED_ON, flags=_FLAGS_PASSED_ON, device=str(device)
+    )
 
 
 def _enrol(args: argparse.Namespace, screen: cli.Screen) -> int:
-    from certhooks import journal
-    from certhooks.certmonger import Certmonger
-    from certhooks.deadline import Deadline
     from certhooks_pan.wanted import journal_name
 
-    wanted = instcert.wish(args, PROG)
+    wanted = instcert.wish(args)
     certificate = enrol.wanted(args)
-    if not args.device:
-        raise UnreachableError("no device given", hint=f"{PROG} -c {certificate.common_name} fw01.example.com")
-    device = address.parse(args.device)
-    deadline = Deadline(args.timeout)
-    books = journal.Journal(args.state_dir or journal.DEFAULT)
-    with Certmonger.open() as certmonger:
-        _precheck(args, device, wanted, cli.teller(screen), deadline)
-        enrolment = enrol.Enrolment(
-            certificate,
-            post_save(args, certificate, device),
-            journal_name(device, wanted),
-            str(device),
-            books,
-            deadline,
-            screen,
-        )
-        return enrolment.run(certmonger, dry_run=args.dry_run, as_json=args.json)
+    [device] = install.addresses([args.device] * bool(args.device), f"{PROG} -c {args.common_name} fw01.example.com")
+    return enrol.carry_out(
+        args,
+        screen,
+        certificate,
+        post_save=post_save(args, certificate, device),
+        target=journal_name(device, wanted),
+        device=str(device),
+        precheck=lambda deadline: _precheck(args, device, wanted, cli.teller(screen), deadline),
+    )
 
 
 def _precheck(

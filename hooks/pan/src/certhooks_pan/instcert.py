@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING, Callable, Optional
 
-from certhooks import address, cli, enrol
-from certhooks.errors import BundleError, CertmongerError, Error, UnreachableError, UsageError
+from certhooks import cli, install
+from certhooks.errors import BundleError, UsageError
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
-    from pathlib import Path
     from ssl import SSLContext
 
     from certhooks.address import Address
     from certhooks.bundle import Bundle
-    from certhooks.journal import Journal
     from certhooks_pan.panrc import Credentials
     from certhooks_pan.target import PanTarget
     from certhooks_pan.wanted import Wish
@@ -48,20 +44,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("devices", nargs="*", metavar="FQDN", help="management addresses of firewalls or Panoramas")
     add_names(made)
-    source = made.add_argument_group("the certificate")
-    source.add_argument(
-        "-b", "--blind", action="store_true", help="take the files as they are, without asking certmonger"
-    )
-    source.add_argument(
-        "-C", "--cert-dir", type=cli.path, metavar="DIR", help=f"directory or file (default {enrol.CERT_DIR})"
-    )
-    source.add_argument(
-        "-K", "--key-dir", type=cli.path, metavar="DIR", help=f"directory or file (default {enrol.KEY_DIR})"
-    )
-    source.add_argument(
-        "--pkcs12", type=cli.path, metavar="FILE", help="take key, certificate and chain from PKCS#12 (as -b)"
-    )
-    source.add_argument("--passphrase-file", type=cli.path, metavar="FILE", help="opens an encrypted key or PKCS#12")
+    install.add_source_options(made)
     add_device_options(made)
     cli.add_push_options(made)
     return made
@@ -103,7 +86,7 @@ def add_device_options(made: argparse.ArgumentParser) -> None:
     device.add_argument("--trust-root", action="store_true", help="import the chain's root too and mark it as trusted")
 
 
-def wish(args: argparse.Namespace, prog: str = PROG) -> Wish:
+def wish(args: argparse.Namespace) -> Wish:
     """Return what the options ask for, checked as far as that is possible without a device.
 
     Raises:
@@ -113,9 +96,7 @@ def wish(args: argparse.Namespace, prog: str = PROG) -> Wish:
     from certhooks_pan.scope import Scope
     from certhooks_pan.wanted import Wish
 
-    if not args.common_name:
-        raise UsageError("-c is missing: the common name of the certificate", hint=f"{prog} --help")
-    common_name = address.common_name(args.common_name)
+    common_name = install.common_name(args)
     name = args.name if args.name is not None else common_name
     names.certificate(name + "_2000" * args.year)
     profiles = [names.thing(profile, "profile") for profile in (args.primary, args.secondary) if profile is not None]
@@ -149,57 +130,31 @@ def entry() -> None:
 
 
 def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
-    from certhooks import deploy, journal
     from certhooks_pan import panrc
-    from certhooks_pan.wanted import journal_name
+    from certhooks_pan.wanted import device_name, journal_name
 
     wanted = wish(args)
-    addresses = list(dict.fromkeys(map(address.parse, args.devices)))
-    if not addresses:
-        raise UnreachableError("no device given", hint=f"{PROG} -c {args.common_name} fw01.example.com")
-    trusted = cli.trust(args)
-    options = cli.push_options(args, command=(sys.argv[0], *args.words), stage_only=wanted.commit == "none")
-    books = journal.Journal(args.state_dir or journal.DEFAULT)
-    try:
+    devices = install.addresses(args.devices, f"{PROG} -c {args.common_name} fw01.example.com")
+    places = [install.Place(each, device_name(each), journal_name(each, wanted)) for each in devices]
+
+    def prepare() -> install.Prepared:
         bundle = _bundle(args, screen)
-        bundle.check(names=(address.common_name(args.common_name),))
         credentials = panrc.read(panrc.locate(args.key_file))
-    except Error as e:
-        _note(books, wanted, addresses, e, options.command)
-        raise
-    contexts = trusted.contexts(
-        bundle.roots_pem, bundle.leaf_pem, lambda where: books.record(journal_name(where, wanted)).brought()
-    )
-    targets = [target(each, wanted, credentials, contexts) for each in addresses]
-    deployment = deploy.Deployment(bundle, books, options, cli.teller(screen), screen.warn)
-    try:
-        deployment.run(targets)
-    except KeyboardInterrupt:
-        ended = [result for result in deployment.results if result.message]
-        cli.report(screen, ended, as_json=args.json, verbose=args.verbose)
-        raise
-    return cli.report(screen, deployment.results, as_json=args.json, verbose=args.verbose)
+        return bundle, lambda contexts: [target(each, wanted, credentials, contexts) for each in devices]
+
+    return install.push(args, screen, places, prepare, stage_only=wanted.commit == "none")
 
 
 def _bundle(args: argparse.Namespace, screen: cli.Screen) -> Bundle:
-    """Load the pair that the options name.
+    """Load the pair that the options name, with its root where that is wanted.
 
     Raises:
-        BundleError: the files; CertmongerError: not tracked, or not issued yet.
+        BundleError, CertmongerError: see ``install.load``; no root.
     """
     from certhooks import sources
     from certhooks.trust import IPA_CA
 
-    common_name = address.common_name(args.common_name)
-    passphrase = _passphrase(args.passphrase_file)
-    if args.pkcs12:
-        bundle = sources.from_pkcs12(args.pkcs12, passphrase)
-    else:
-        cert_dir, key_dir = args.cert_dir or enrol.CERT_DIR, args.key_dir or enrol.KEY_DIR
-        if args.blind:
-            bundle = sources.from_location(common_name, cert_dir, key_dir, passphrase=passphrase)
-        else:
-            bundle = _tracked(common_name, cert_dir, key_dir, passphrase, screen, given=bool(args.cert_dir))
+    bundle = install.load(args, screen)
     if args.trust_root and not bundle.roots:
         bundle = sources.with_more(bundle, IPA_CA)
         if not bundle.roots:
@@ -207,46 +162,6 @@ def _bundle(args: argparse.Namespace, screen: cli.Screen) -> Bundle:
                 f"no root of this chain in {IPA_CA}", hint="leave --trust-root out, or give the root in the files"
             )
     return bundle
-
-
-def _tracked(
-    common_name: str, cert_dir: Path, key_dir: Path, passphrase: Optional[bytes], screen: cli.Screen, *, given: bool
-) -> Bundle:
-    """Load what certmonger tracks: by the file that -C and -c name, else the one request for this name."""
-    from certhooks import sources
-    from certhooks.certmonger import Certmonger
-
-    with Certmonger.open() as certmonger:
-        try:
-            cert, _ = sources.locate(common_name, cert_dir, key_dir)
-            request = certmonger.by_cert_file(str(cert))
-        except BundleError:
-            request = None
-        if request is None and not given:
-            request = certmonger.by_common_name(common_name)
-    if request is None:
-        raise CertmongerError(
-            f"certmonger tracks no certificate for {common_name} in {cert_dir}",
-            hint="getcert list shows what it tracks; -b takes files that it does not track",
-        )
-    if request.cert is None:
-        request.check()
-        raise CertmongerError(
-            f"the certificate for {common_name} is not issued yet: {request.describe()}",
-            hint=f"wait for it: getcert list -i {request.nickname}",
-        )
-    if request.ca_error:
-        screen.warn(f"certmonger's last renewal failed: {request.ca_error}; installing the certificate that there is")
-    return sources.from_request(request, passphrase=passphrase)
-
-
-def _passphrase(path: Optional[Path]) -> Optional[bytes]:
-    from certhooks.secrets import Secret, read_private
-
-    if path is None:
-        return None
-    lines = read_private(path).splitlines()
-    return Secret(lines[0]).reveal().encode() if lines else b""
 
 
 def target(
@@ -260,22 +175,6 @@ def target(
     made = PanTarget(where, client, wanted, admin=credentials.username)
     client.time_left = lambda: made.run.deadline.remaining()  # noqa: PLW0108  run and deadline are set later
     return made
-
-
-def _note(books: Journal, wanted: Wish, addresses: list[Address], error: Error, command: Sequence[str]) -> None:
-    """Write a failure that happened before any device was asked into each device's journal."""
-    from certhooks.deadline import Deadline
-    from certhooks.errors import BusyError, StateError
-    from certhooks.journal import UNDONE, Attempt
-    from certhooks.secrets import redact
-    from certhooks_pan.wanted import device_name, journal_name
-
-    for each in addresses:
-        # A run that holds the device writes this journal itself; and the failure itself is what has to be told.
-        with suppress(BusyError, StateError), books.lock(device_name(each), Deadline(1)):
-            record = books.record(journal_name(each, wanted))
-            attempt = record.begin(Attempt(fingerprint="", command=[redact(word) for word in command]))
-            record.end(attempt, UNDONE, error.exit_code, str(error))
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ class _Acceptor:
         self._reader, self._writer = socket.socketpair()
         self._reader.settimeout(0)
         self._selector.register(self._reader, selectors.EVENT_READ, None)
-        threading.Thread(target=self._run, daemon=True, name="panos-accept").start()
+        threading.Thread(target=self._run, daemon=True, name="lab-accept").start()
 
     def do(self, action: Callable[[], object]) -> None:
         """Run something in the accepting thread and wait for it."""
@@ -186,7 +186,7 @@ class Listener:
         sock.settimeout(None)
         with self._lock:
             self._open.add(sock)
-        threading.Thread(target=self._connection, args=(sock,), daemon=True, name="panos-connection").start()
+        threading.Thread(target=self._connection, args=(sock,), daemon=True, name="lab-connection").start()
 
     def _connection(self, sock: socket.socket) -> None:
         wrapped: Optional[ssl.SSLSocket] = None
@@ -240,6 +240,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self._answer()
 
     def do_POST(self) -> None:
+        """Answer."""
+        self._answer()
+
+    def do_PUT(self) -> None:
+        """Answer."""
+        self._answer()
+
+    def do_DELETE(self) -> None:
         """Answer."""
         self._answer()
 

@@ -1,0 +1,173 @@
+"""``esxi_instcert``: put a certificate on ESXi hosts, by themselves or through their vCenter."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Callable, Optional
+
+from certhooks import address, cli, install
+from certhooks.errors import BundleError, UsageError
+from certhooks_vcenter import instcert
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from cryptography.x509 import Certificate
+
+    from certhooks.address import Address
+    from certhooks.deadline import Deadline
+    from certhooks_vcenter.esxi import EsxiTarget
+    from certhooks_vcenter.vmwrc import Credentials
+
+PROG = "esxi_instcert"
+_EXAMPLES = """\
+  esxi_instcert --csr --vcenter vc01.example.com esx01.example.com esx02.example.com
+      hosts make their keys and requests, FreeIPA signs them; done again when less than 28 days are left
+  esxi_instcert -c esx01.example.com --vcenter vc01.example.com esx01.example.com
+      what certmonger tracks, with its key, to a host of 8.0U3 or newer
+  esxi_instcert --csr --sign /usr/local/sbin/sign-request -a /etc/ipa/.esxrc esx01.example.com
+      without vCenter, signed by a command that reads the request and prints PEM
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser."""
+    made = cli.parser(
+        PROG,
+        "Installs a certificate on ESXi hosts: from 8.0U3 on with its key, or signed for the request that a host makes "
+        "itself; makes host and vCenter trust its root first, and checks that it is served and the host connected.",
+        usage="esxi_instcert [-hv] -c CERT_CN|--csr [-a CRED_FILE] [--vcenter FQDN] [options] FQDN[:PORT] ...",
+        examples=_EXAMPLES,
+        packages=instcert.PACKAGES,
+    )
+    made.add_argument("devices", nargs="*", metavar="FQDN", help="hosts, by the names that vCenter knows them by")
+    instcert.add_names(made)
+    install.add_source_options(made)
+    signing = made.add_argument_group("signing")
+    signing.add_argument("--csr", action="store_true", help="have the request signed that each host makes itself")
+    signing.add_argument("--ca", default="IPA", metavar="NAME", help="certmonger's CA that signs (default IPA)")
+    signing.add_argument("--sign", type=cli.word, metavar="COMMAND", help="sign by a command instead, without a shell")
+    signing.add_argument("--service", default="HTTP", metavar="SERVICE", help="of the principal (default HTTP)")
+    signing.add_argument("--cert-profile", metavar="NAME", help="FreeIPA's certificate profile")
+    signing.add_argument(
+        "--renew", type=_days, default=28, metavar="DAYS", help="leave what is valid for longer (default 28)"
+    )
+    device = made.add_argument_group("on the device")
+    device.add_argument("--vcenter", type=cli.word, metavar="FQDN[:PORT]", help="through the vCenter of these hosts")
+    device.add_argument(
+        "--rootfile", type=cli.path, metavar="FILE", help="further CAs for the chain (default /etc/ipa/ca.crt)"
+    )
+    cli.add_push_options(made, prune=False)
+    return made
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command and return its exit code."""
+    return cli.run(PROG, _install, parser, argv)
+
+
+def entry() -> None:
+    """Run as the installed script."""
+    cli.entry(main)
+
+
+def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
+    from certhooks.deadline import Deadline
+    from certhooks_vcenter import fit, vmwrc
+    from certhooks_vcenter.esxi import Order, device_name
+
+    if bool(args.common_name) == args.csr:
+        raise UsageError("give either -c CERT_CN or --csr", hint=f"{PROG} --help")
+    devices = install.addresses(args.devices, f"{PROG} --csr --vcenter vc01.example.com esx01.example.com")
+    vcenter = address.parse(args.vcenter) if args.vcenter else None
+    places = [install.Place(each, device_name(each), device_name(each)) for each in devices]
+
+    def prepare() -> install.Prepared:
+        if args.csr:
+            roots = _roots(args)
+            bundle, sign = Order(roots).as_bundle(), _signer(args, Deadline(args.timeout))
+        else:
+            bundle, others = instcert.with_roots(install.load(args, screen), args.rootfile)
+            roots, sign = list(fit.anchors(bundle, others)), None
+        credentials = vmwrc.read(vmwrc.locate(args.cred_file))
+
+        def targets(contexts: install.Contexts) -> list[EsxiTarget]:
+            return [_target(each, vcenter, args, roots, sign, credentials, contexts) for each in devices]
+
+        return bundle, targets
+
+    return install.push(args, screen, places, prepare)
+
+
+def _target(  # noqa: PLR0917  it is all of a host's surroundings
+    where: Address,
+    vcenter: Optional[Address],
+    args: argparse.Namespace,
+    roots: Sequence[Certificate],
+    sign: Optional[Callable[[str, str], bytes]],
+    credentials: Credentials,
+    contexts: install.Contexts,
+) -> EsxiTarget:
+    from datetime import timedelta
+
+    from certhooks_vcenter.esxi import EsxiTarget
+    from certhooks_vcenter.rest import Client
+    from certhooks_vcenter.vim import Vim
+
+    asked = vcenter or where
+    vim = Vim(asked, lambda: contexts(asked), credentials)
+    rest = Client(asked, lambda: contexts(asked), credentials) if vcenter else None
+    made = EsxiTarget(where, vim, rest, roots, sign=sign, renew=timedelta(days=args.renew), force=args.force)
+    if rest:
+        rest.time_left = lambda: made.run.deadline.remaining()  # noqa: PLW0108  run and deadline are set later
+    return made
+
+
+def _roots(args: argparse.Namespace) -> list[Certificate]:
+    """Return the roots for what will be signed.
+
+    Raises:
+        BundleError: none is known.
+    """
+    from certhooks import certificate, sources
+    from certhooks.trust import IPA_CA
+    from certhooks_vcenter import fit
+
+    path = args.rootfile or IPA_CA
+    found = certificate.read(sources.read(path), str(path))
+    roots = [each for each in found if certificate.is_self_signed(each) and fit.is_good_ca(each)]
+    if not roots:
+        raise BundleError(f"no valid self-signed CA in {path}", hint="--rootfile FILE names the root that signs")
+    return roots
+
+
+def _signer(args: argparse.Namespace, deadline: Deadline) -> Callable[[str, str], bytes]:
+    """Return what signs a host's request, one at a time."""
+    from certhooks import enrol, signing
+
+    lock = threading.Lock()
+
+    def sign(csr: str, host: str) -> bytes:
+        with lock:
+            if args.sign:
+                return signing.by_command(args.sign, csr, deadline)
+            from certhooks.certmonger import Certmonger
+
+            subject = signing.Subject(host, enrol.principal(args.service, host), args.cert_profile)
+            with Certmonger.open() as certmonger:
+                return signing.by_ca(certmonger, args.ca, csr, subject, deadline)
+
+    return sign
+
+
+def _days(text: str) -> int:
+    import argparse
+
+    if not (text.isascii() and text.isdigit() and len(text) <= len("9999")):
+        raise argparse.ArgumentTypeError(f"not a number of days: {text!r}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,78 @@
+"""vCenter's trusted roots (TRUSTED_ROOTS): looked at by certificate, added when missing, never removed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives import hashes
+
+from certhooks import certificate as certs
+from certhooks.deadline import growing
+from certhooks.errors import UploadRefusedError
+from certhooks_vcenter import fit
+from certhooks_vcenter.replies import RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cryptography.x509 import Certificate
+
+    from certhooks.target import Run
+    from certhooks_vcenter.rest import Client
+
+_LISTED = 90.0  # seconds until a new root is listed; vmafd copies them every 60 s
+
+
+class RootStore:
+    """The store of one vCenter, in a session that is open."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def lacking(self, roots: Iterable[Certificate]) -> list[Certificate]:
+        """Return which of the roots it does not have."""
+        return [root for root in roots if not self.has(root)]
+
+    def has(self, root: Certificate) -> bool:
+        """Tell whether a root is among the trusted ones: by its bytes, since certificates of one key share an id."""
+        own = fit.chain_id(root)
+        if root in (self._client.root(own) or ()):
+            return True
+        return any(root in (self._client.root(name) or ()) for name in self._client.root_ids() if name != own)
+
+    def trust(self, root: Certificate, run: Run) -> None:
+        """Add a root.
+
+        Raises:
+            UploadRefusedError: vCenter refuses it.
+        """
+        pem, label = certs.to_pem(root), certs.label(root)
+        run.tell(f"trusting the root {label}")
+        try:
+            self._client.trust(pem)
+        except RefusedError as e:
+            if e.kind != "already_exists":
+                raise UploadRefusedError(str(e), hint=e.hint) from e
+            there = self._listed(root, run)
+        else:
+            return
+        if root in there:
+            return
+        # Another certificate of the same CA key has the id; under one of its own this one can stand beside it.
+        try:
+            self._client.trust(pem, root.fingerprint(hashes.SHA256()).hex()[:40].upper())
+        except RefusedError as e:
+            if not any(fit.is_good_ca(other) and certs.spki(other) == certs.spki(root) for other in there):
+                raise UploadRefusedError(str(e), hint=e.hint) from e
+            run.warn(f"vCenter keeps another certificate of {label}, with the same key, and does not take this one")
+
+    def _listed(self, root: Certificate, run: Run) -> list[Certificate]:
+        """Return what has the root's id, once that is listed: a root that was added a moment ago is not yet."""
+        patience = run.deadline.within(_LISTED)
+        for pause in growing(0.2, 5.0):
+            there = self._client.root(fit.chain_id(root))
+            if there or patience.remaining() <= pause:
+                return there or []
+            run.tell(f"waiting for the root {certs.label(root)} to be listed")
+            patience.pause(pause)
+        raise AssertionError("growing() has no end")

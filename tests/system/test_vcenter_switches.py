@@ -1,0 +1,243 @@
+"""``vcenter_instcert`` against every switch of the emulator: what is served is what is told, before and after."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.lab.ca import CA
+from tests.lab.vsphere import Phase, VCenter, restart, vecs
+from tests.lab.vsphere.site import VSphereSite, served
+
+if TYPE_CHECKING:
+    from tests.lab.ca import Issued
+    from tests.lab.vsphere import Request
+
+pytestmark = pytest.mark.usefixtures("soon")
+
+
+class Case:
+    """One vCenter and one new certificate for it."""
+
+    def __init__(self, site: VSphereSite, **switches: Any) -> None:
+        self.site = site
+        self.vc: VCenter = site.vcenter()
+        self.set(**switches)
+        self.new: Issued = site.certificate()
+        self.before = served(self.vc)
+
+    def set(self, **switches: Any) -> None:
+        """Set switches of the vCenter."""
+        for name, value in switches.items():
+            assert hasattr(self.vc.switches, name), name
+            setattr(self.vc.switches, name, value)
+
+    def expect_installed(self, *words: Any) -> None:
+        """Run it, and make sure that it succeeded and the new certificate is stored and served."""
+        done = self.site.instcert("--timeout", "30", *words, self.vc)
+        assert done.code == 0, done
+        assert "installed, served by" in done.out
+        assert served(self.vc) == self.new.sha256
+        assert self.vc.machine.leaf == self.new.certificate
+        assert self.site.attempts(self.vc)[-1]["outcome"] == "done"
+
+    def expect_failure(self, code: int, *texts: str, seconds: float = 30) -> None:
+        """Run it, and make sure that it failed with this code, said so in one line, and the old one is served."""
+        done = self.site.instcert("--timeout", seconds, self.vc)
+        assert done.code == code, done
+        [error] = [line for line in done.err.splitlines() if line.startswith("vcenter_instcert: error: ")]
+        for text in texts:
+            assert text in error, done
+        assert "vcenter_instcert: hint: " in done.err
+        assert "Traceback" not in done.err
+        assert served(self.vc) == self.before
+        assert self.site.attempts(self.vc)[-1]["exit_code"] == code
+
+    def expect_nothing_to_do(self) -> None:
+        """Run it again, and make sure that nothing is sent."""
+        changes = list(self.vc.changes)
+        done = self.site.instcert(self.vc)
+        assert done.code == 0, done
+        assert "nothing to do" in done.out
+        assert self.vc.changes == changes
+        assert self.vc.sessions.open == {}
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [
+        {},
+        {"api": False},
+        {"after": restart()},
+        {"after": restart(), "put": "reset"},
+        {"after": restart(), "put": "unavailable"},
+        {"put": "reset"},
+        {"put": "unavailable"},
+        {"after": restart(), "sessions_survive": True},
+        {"after": [Phase("quiet", 0.5, old=True)]},
+        {"after": [Phase("reset", 0.3, hits=2, old=True)], "put": "reset"},
+        {"after": [Phase("text503", 0.2, hits=2)]},
+        {"after": [Phase("envoy503", 0.2, hits=2, old=True)]},
+        {"after": [Phase("json503", 0.2, hits=2)], "api": False},
+        {"after": [Phase("unauthenticated", 0.5, hits=2)]},
+        {"after": [Phase("refuse", 0.5)], "api": False},
+        {"crl_in_chain": True},
+        {"first_id": False},
+        {"challenge": True},
+        {"root_already_exists": False},
+        {"tls_already_exists": False},
+    ],
+    ids=lambda switches: " ".join(f"{name}={value}" for name, value in switches.items())[:60] or "instant",
+)
+def test_the_new_certificate_is_brought_into_use(vsite: VSphereSite, switches: dict[str, Any]) -> None:
+    """However the replacement's request ends and whatever follows, it is sent once, and settled by looking.
+
+    A second run sends nothing, and no session is left.
+    """
+    case = Case(vsite, **switches)
+    case.expect_installed()
+    assert case.vc.changes == ["root", "tls"]
+    puts = [request for request in case.vc.requests if request.method == "PUT"]
+    assert len(puts) == 1
+    assert case.vc.sessions.open == {}
+    assert case.vc.sessions.failed == 0
+    case.expect_nothing_to_do()
+
+
+def test_vcenter_without_an_answer_is_left_and_looked_at(vsite: VSphereSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replacement that is carried out and never answered ends in success all the same."""
+    monkeypatch.setattr("certhooks_vcenter.rest._PUT_SECONDS", 0.5)
+    case = Case(vsite, put="hang", after=[Phase("quiet", 0.2, old=True)])
+    done = vsite.instcert("--timeout", "60", case.vc)
+    assert done.code == 0, done
+    assert case.vc.changes == ["root", "tls"]
+    assert served(case.vc) == case.new.sha256
+
+
+@pytest.mark.parametrize("how", ["lost", "refused503"])
+def test_a_replacement_that_was_not_carried_out_is_no_success(vsite: VSphereSite, how: str) -> None:
+    """A cut connection, or 503, and nothing happens: not repeated, not called done, and the next run does it."""
+    case = Case(vsite, put=how)
+    case.expect_failure(13, "has not carried it out")
+    assert len([request for request in case.vc.requests if request.method == "PUT"]) == 1
+    assert case.vc.sessions.open == {}
+    case.set(put="answered")
+    case.expect_installed()
+
+
+@pytest.mark.parametrize("put", ["answered", "reset"])
+def test_vcenter_that_goes_back_by_itself_is_a_rollback(vsite: VSphereSite, put: str) -> None:
+    """The new one is served for a while, the services do not come up, the former one returns: exit code 15."""
+    case = Case(vsite, put=put, after=[Phase("json503", 0.3, hits=2)], roll_back=True)
+    case.expect_failure(15, "put the former one back", "previous certificate is back in place")
+    assert case.vc.changes == ["root", "tls"]
+    case.set(roll_back=False)
+    case.expect_installed()
+
+
+def test_the_former_certificate_to_the_end_of_time(vsite: VSphereSite) -> None:
+    """The store has the new one and the old one is served: exit code 14 at the deadline; the next run only waits."""
+    case = Case(vsite, after=[Phase("quiet", 4.0, old=True)])
+    case.expect_failure(14, "still serves the former certificate; its store holds the new one", seconds=1.5)
+    case.expect_installed()
+    assert case.vc.changes == ["root", "tls"]
+
+
+def test_services_that_do_not_come_back(vsite: VSphereSite) -> None:
+    """The new certificate is served and no session is to be had: exit code 16 at the deadline, not success."""
+    case = Case(vsite, after=[Phase("json503", 60.0)])
+    done = vsite.instcert("--timeout", "1.5", case.vc)
+    assert done.code == 16, done
+    assert "serves the new certificate, but is not back" in done.err
+    assert vsite.attempts(case.vc)[-1]["outcome"] == "failed"
+
+
+def test_a_restart_does_not_cost_an_account(vsite: VSphereSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The right password that is refused while services start is offered once in a while, not at every look."""
+    monkeypatch.setattr("certhooks_vcenter.settle._AFTER_REFUSAL", 60.0)
+    case = Case(vsite, after=[Phase("unauthenticated", 60.0)])
+    done = vsite.instcert("--timeout", "2", case.vc)
+    assert done.code == 16, done
+    logins = [r for r in case.vc.requests if r.method == "POST" and r.path == "/api/session"]
+    assert len(logins) == 2, "the first one, and one since the replacement"
+
+
+def test_renewed_root_of_the_same_key(vsite: VSphereSite) -> None:
+    """Another certificate of the CA's key has the id: the new one is put beside it, under an id of its own."""
+    case = Case(vsite)
+    older = CA("Site CA", key=vsite.ca.key)
+    case.vc.roots.add([older.certificate])
+    case.expect_installed()
+    assert vsite.ca.certificate in case.vc.roots.all()
+    assert older.certificate in case.vc.roots.all()
+    case.expect_nothing_to_do()
+
+
+def test_a_root_that_is_not_listed_yet_is_waited_for(vsite: VSphereSite) -> None:
+    """Vmafd takes a minute to list a new root: it is not sent under another id, and the replacement goes on."""
+    case = Case(vsite, root_lag=1.0)
+    case.expect_installed()
+    case.new = vsite.certificate()
+    case.expect_installed()
+    assert case.vc.changes == ["root", "tls", "tls"]
+    assert len(case.vc.roots.chains) == 2
+
+
+def test_every_root_of_the_file_and_nothing_else(vsite: VSphereSite) -> None:
+    """Old and new CA of a file are added one by one; an expired one, an intermediate and a leaf are not."""
+    case = Case(vsite)
+    next_ca, below = CA("Site CA 2"), vsite.ca.intermediate()
+    leaf = vsite.ca.issue(["leaf.example.test"])
+    gone = CA("Gone CA")
+    long_ago = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
+    expired = gone.issue([], common_name="Gone CA", key=gone.key, ca=True, days=10, not_before=long_ago)
+    vsite.roots.write_bytes(b"text\r\n".join([expired.cert_pem, next_ca.pem, below.pem, leaf.cert_pem, vsite.ca.pem]))
+    done = vsite.instcert("--timeout", "30", case.vc)
+    assert done.code == 0, done
+    added = [each for each in case.vc.roots.all() if each != case.vc.ca.certificate]
+    assert set(added) == {vsite.ca.certificate, next_ca.certificate}
+    assert case.vc.changes == ["root", "root", "tls"]
+    assert {vecs.chain_id(each) for each in added} <= set(case.vc.roots.chains)
+
+
+@pytest.mark.parametrize("fullchain", [False, True])
+def test_intermediates_go_where_they_are_wanted(vsite: VSphereSite, *, fullchain: bool) -> None:
+    """By default the leaf alone is ``cert`` and the rest ``root_cert``; --fullchain sends the chain in ``cert``."""
+    case = Case(vsite)
+    new = vsite.certificate(ca=vsite.ca.intermediate())
+    done = vsite.instcert("--timeout", "30", *["--fullchain"] * fullchain, case.vc)
+    assert done.code == 0, done
+    [put] = [json.loads(request.body) for request in case.vc.requests if request.method == "PUT"]
+    assert put["cert"].count("BEGIN CERTIFICATE") == 1 + fullchain
+    assert put["root_cert"].count("BEGIN CERTIFICATE") == 2 - fullchain
+    assert put["root_cert"].endswith(vsite.ca.pem.decode())
+    assert served(case.vc) == new.sha256
+    assert ("does not serve the intermediate CAs" in done.err) is not fullchain
+
+
+def test_force_replaces_what_is_there(vsite: VSphereSite) -> None:
+    """--force sends it again; vCenter's ALREADY_EXISTS is no failure, since what is served is looked at."""
+    case = Case(vsite)
+    case.expect_installed()
+    case.expect_installed("--force")
+    case.set(tls_already_exists=False)
+    case.expect_installed("--force")
+    assert case.vc.changes == ["root", "tls", "tls"]
+
+
+def test_a_session_that_ends_meanwhile_is_opened_again(vsite: VSphereSite) -> None:
+    """An idle session that vCenter forgot costs one login more, not the run."""
+    case = Case(vsite)
+    forgotten: list[str] = []
+
+    def forget(request: Request) -> None:
+        if request.method == "PUT" and not forgotten:
+            forgotten.extend(case.vc.sessions.open)
+            case.vc.sessions.open.clear()
+
+    case.vc.spoil = forget
+    case.expect_installed()
+    assert forgotten
