@@ -23,25 +23,13 @@ from tests.lab import killed
 from tests.lab.ca import CA, make_key, pem_of_key
 from tests.lab.site import call
 from tests.lab.vsphere import ADMINISTER, EVERYTHING, READ, Phase, Reply, Request, restart
-from tests.lab.vsphere.site import NAME, PASSWORD, USER, VSphereSite, served
+from tests.lab.vsphere.site import NAME, PASSWORD, USER, VSphereSite, expect_refusal, served
 
 if TYPE_CHECKING:
-    from tests.lab.site import Done
     from tests.lab.vsphere import VCenter
 
 pytestmark = pytest.mark.usefixtures("soon")
 MODULE = "certhooks_vcenter.instcert"
-
-
-def expect_refusal(done: Done, code: int, *texts: str) -> None:
-    """Make sure that it ended with this code, one line of error with these texts, and a hint."""
-    assert done.code == code, done
-    [error] = [line for line in done.err.splitlines() if line.startswith("vcenter_instcert: error: ")]
-    for text in texts:
-        assert text in error, done
-    assert "vcenter_instcert: hint: " in done.err
-    assert "Traceback" not in done.err
-    assert done.err.replace("\n", "").isprintable()
 
 
 def spoil_pair(site: VSphereSite, how: str) -> None:
