@@ -38,7 +38,11 @@ def connect(address: str, port: int, ca: bytes, password: str = PASSWORD) -> Any
 @pytest.fixture(autouse=True)
 def tidy() -> Iterator[None]:
     """Have the garbage collector close them now, and not after the last test."""
+    from pyVim import connect as pyvim
+
     yield
+    forget: Callable[..., Any] = pyvim.SetSi  # it holds on to the last one
+    forget(None)
     gc.collect()
 
 

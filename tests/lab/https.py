@@ -225,6 +225,39 @@ def cut(sock: socket.socket) -> None:
         sock.close()
 
 
+class Server:
+    """What listens: on its first address, and perhaps on more."""
+
+    listeners: list[Listener]
+
+    def start(self) -> None:
+        """Listen."""
+        for listener in self.listeners:
+            listener.start()
+
+    def stop(self) -> None:
+        """Close every port and connection."""
+        for listener in self.listeners:
+            listener.stop()
+
+    def __enter__(self):  # type: ignore[no-untyped-def]  # noqa: ANN204 - typing.Self is newer than Python 3.9
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def address(self) -> str:
+        """The loopback address."""
+        return self.listeners[0].address
+
+    @property
+    def port(self) -> int:
+        """The port."""
+        return self.listeners[0].port
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     """HTTP/1.1 with keep-alive; a subclass says what to answer in ``exchange``."""
 

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / ".venv-packaging"
 PYTHON = TOOLS / "bin" / "python"
 OUTSIDE = [
-    *("cryptography", "dnspython", "idna", "jeepney", "pan-python", "python-freeipa"),  # to run with
+    *("cryptography", "dnspython", "idna", "jeepney", "pan-python", "python-freeipa", "pyvmomi"),  # to run with
     *("hatchling>=1.27", "editables"),  # to build with
 ]
 MEMBERS = ["lib", *(f"hooks/{path.parent.name}" for path in sorted(ROOT.glob("hooks/*/pyproject.toml")))]
@@ -109,6 +109,8 @@ def check_commands(venv: Path) -> None:
     clean: dict[str, Any] = {"env": {"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}, "cwd": "/"}
     assert run(venv / "bin" / "pan_instcert", "--version", **clean).startswith(f"pan_instcert {certhooks.__version__} ")
     assert run(venv / "bin" / "pan_getcert", "--help", **clean).startswith("usage: pan_getcert ")
+    for path in (*(venv / "bin").glob("vcenter_*"), *(venv / "bin").glob("esxi_*")):
+        assert run(path, "--help", **clean).startswith(f"usage: {path.name} ")
     for path in (venv / "bin").glob("ipa_dns*"):
         assert run(path, "--help", **clean).startswith(f"usage: {path.name} ")
 

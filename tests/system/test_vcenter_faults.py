@@ -23,25 +23,13 @@ from tests.lab import killed
 from tests.lab.ca import CA, make_key, pem_of_key
 from tests.lab.site import call
 from tests.lab.vsphere import ADMINISTER, EVERYTHING, READ, Phase, Reply, Request, restart
-from tests.lab.vsphere.site import NAME, PASSWORD, USER, VSphereSite, served
+from tests.lab.vsphere.site import NAME, PASSWORD, USER, VSphereSite, expect_refusal, served
 
 if TYPE_CHECKING:
-    from tests.lab.site import Done
     from tests.lab.vsphere import VCenter
 
 pytestmark = pytest.mark.usefixtures("soon")
 MODULE = "certhooks_vcenter.instcert"
-
-
-def expect_refusal(done: Done, code: int, *texts: str) -> None:
-    """Make sure that it ended with this code, one line of error with these texts, and a hint."""
-    assert done.code == code, done
-    [error] = [line for line in done.err.splitlines() if line.startswith("vcenter_instcert: error: ")]
-    for text in texts:
-        assert text in error, done
-    assert "vcenter_instcert: hint: " in done.err
-    assert "Traceback" not in done.err
-    assert done.err.replace("\n", "").isprintable()
 
 
 def spoil_pair(site: VSphereSite, how: str) -> None:
@@ -260,6 +248,29 @@ def test_hostile_replies_end_in_one_line(vsite: VSphereSite, asked: str, status:
     assert vc.sessions.failed == 0
 
 
+def test_what_vcenter_itself_refuses_is_told_in_its_words(vsite: VSphereSite) -> None:
+    """Its PNID is another name than the one it is reached by, which vCenter alone knows: code 12, nothing changes."""
+    vc = vsite.vcenter("pnid.example.test")
+    vsite.certificate()
+    before = served(vc)
+    expect_refusal(vsite.instcert(vc), 12, "DNS Name must contain machine FQDN")
+    assert served(vc) == before
+    assert vc.changes == ["root"]
+    assert vc.sessions.open == {}
+    assert vsite.attempts(vc)[-1]["outcome"] == "undone"
+
+
+def test_lost_names_are_a_warning(vsite: VSphereSite) -> None:
+    """A name of the present certificate that the new one lacks may be the one that other products use."""
+    vc = vsite.vcenter()
+    vsite.certificate()
+    assert vsite.instcert(vc).code == 0
+    vsite.certificate(names=["vc01.example.test", "alias.example.test", vc.address])
+    assert "lacks names" not in vsite.instcert(vc).err
+    vsite.certificate()
+    assert "the new certificate lacks names of the present one: alias.example.test" in vsite.instcert(vc).err
+
+
 @pytest.mark.parametrize("status", [400, 500])
 def test_a_refused_replacement_quotes_no_key(vsite: VSphereSite, status: int) -> None:
     """VCenter repeats the request in its error, as errors like to: neither screen, log nor journal shows the key."""
@@ -396,6 +407,27 @@ def test_two_runs_at_once_replace_once(vsite: VSphereSite, vcenter_process: Any)
     assert [first.returncode, second.returncode] == [0, 0], told
     assert vc.changes == ["root", "tls"]
     assert sorted("nothing to do" in text for text in told) == [False, True]
+
+
+def test_sigterm_during_the_wait(vsite: VSphereSite, vcenter_process: Any) -> None:
+    """It ends at once with 143 and says what was seen; the next run waits for the rest and sends nothing."""
+    vc: VCenter = vsite.vcenter()
+    new = vsite.certificate()
+    vc.switches.after = [Phase("json503", 4.0, hits=1)]
+    run = vcenter_process(vsite.argv("--timeout", "30", vc))
+    while "tls" not in vc.changes:
+        assert run.poll() is None
+        time.sleep(0.02)
+    time.sleep(0.5)  # it waits by now, and would for seconds more
+    run.terminate()
+    told, _ = run.communicate(timeout=20)
+    assert run.returncode == 143, told
+    assert "Traceback" not in told
+    assert vsite.attempts(vc)[-1]["outcome"] == "failed"
+    done = vsite.instcert("--timeout", "30", vc)
+    assert done.code == 0, done
+    assert served(vc) == new.sha256
+    assert vc.changes == ["root", "tls"]
 
 
 @pytest.fixture

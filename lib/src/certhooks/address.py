@@ -38,7 +38,7 @@ def parse(text: str, default_port: int = HTTPS) -> Address:
         number = -1
     if not 0 < number <= _MAX_PORT:
         raise UnreachableError(f"not a port number in {_shown(text)}", hint="write FQDN or FQDN:PORT")
-    if not (is_name(host) or _is_ip(host)):
+    if not (is_name(host) or is_ip(host)):
         raise UnreachableError(
             f"not a host name: {_shown(text)}",
             hint="give its fully qualified name, such as fw01.example.com",
@@ -51,6 +51,15 @@ def is_name(text: str) -> bool:
     name = text.lower()[:-1] if text.endswith(".") else text.lower()
     labels = name.split(".")
     return len(name) <= _MAX_NAME and all(map(_LABEL.match, labels)) and not labels[-1].isdigit()
+
+
+def is_ip(host: str) -> bool:
+    """Tell whether it is an IP address."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def common_name(text: str) -> str:
@@ -76,14 +85,6 @@ def _split(text: str) -> tuple[str, str]:
         return text, ""
     host, colon, port = text.partition(":")
     return host, port if not colon else port or "-"
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _shown(text: str) -> str:

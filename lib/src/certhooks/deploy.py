@@ -268,7 +268,7 @@ class _Push:
         inspection = self.inspection or self._inspect()
         served = self._is_served((*inspection.endpoints, *self.options.probes))
         extra: tuple[str, ...] = (
-            () if served or inspection.changes else ("commit again, because another certificate is served",)
+            () if served or inspection.changes else ("bring it into use again, because another certificate is served",)
         )
         if self.options.force and not inspection.changes:
             extra = ("install it again",)

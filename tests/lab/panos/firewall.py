@@ -85,7 +85,7 @@ class Firewall(Device):
 
         listener = Listener(address or self.address, port, identity, _serve_portal)
         portal = Portal(self, name, listener)
-        self._listeners.append(listener)
+        self.listeners.append(listener)
         if self.listener.started:
             listener.start()
         self.portals.append(portal)

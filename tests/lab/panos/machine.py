@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Optional
 from xml.etree.ElementTree import Element
 
 from tests.lab import ca as lab
-from tests.lab.https import Identity, Listener
+from tests.lab.https import Identity, Listener, Server
 from tests.lab.panos import access, certificates, faults, jobs, locks, references, tree
 from tests.lab.panos.switches import Switches
 
@@ -45,7 +45,7 @@ class Restart:
     after: int = 0
 
 
-class Machine:
+class Machine(Server):
     """State and life of one device; ``Device`` describes the arguments."""
 
     model: ClassVar[str]
@@ -88,7 +88,7 @@ class Machine:
         self._invalid_credentials = 0
         self._restart_after = 0  # requests until a restart that is due
         self.listener = Listener(address, port, self.served_pair, self._serve)
-        self._listeners = [self.listener]
+        self.listeners = [self.listener]
         self.config.put(SYSTEM, leaf("hostname", hostname))
 
     # -- life ---------------------------------------------------------------------------------------
@@ -96,30 +96,7 @@ class Machine:
     def start(self) -> None:
         """Listen."""
         self._served = self._management_identity()
-        for listener in self._listeners:
-            listener.start()
-
-    def stop(self) -> None:
-        """Close every port and connection."""
-        for listener in self._listeners:
-            listener.stop()
-
-    def __enter__(self):  # type: ignore[no-untyped-def]  # noqa: ANN204 - typing.Self is newer than Python 3.9
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    @property
-    def address(self) -> str:
-        """The loopback address."""
-        return self.listener.address
-
-    @property
-    def port(self) -> int:
-        """The management port."""
-        return self.listener.port
+        super().start()
 
     @property
     def ca_pem(self) -> bytes:

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from tests.lab import ca as lab
-from tests.lab.https import Handler, Listener
+from tests.lab.https import Handler, Listener, Server
 from tests.lab.vsphere import rest, vecs
 from tests.lab.vsphere.access import Sessions
 from tests.lab.vsphere.faults import Fault
@@ -124,7 +124,7 @@ class Host:
         self.served = self.stored
 
 
-class Esxi:
+class Esxi(Server):
     """A host that listens; it knows the user ``root``."""
 
     def __init__(
@@ -140,29 +140,12 @@ class Esxi:
         self.host = Host(name, version, self.ca, [name, address])
         self.sessions = Sessions()
         self.soap = Soap(self.sessions, version, {OWN: self.host}, vcenter=False)
-        self.listener = Listener(address, port, self._identity, self._serve)
-
-    def __enter__(self):  # type: ignore[no-untyped-def]  # noqa: ANN204  typing.Self is newer than Python 3.9
-        self.listener.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    @property
-    def address(self) -> str:
-        """Where it listens."""
-        return self.listener.address
-
-    @property
-    def port(self) -> int:
-        """Its port."""
-        return self.listener.port
+        self.listeners = [Listener(address, port, self._identity, self._serve)]
 
     def stop(self) -> None:
         """Take it off the network."""
         self.host.answers = False
-        self.listener.stop()
+        super().stop()
 
     def _identity(self) -> Identity:
         return self.host.served.identity

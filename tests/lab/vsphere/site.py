@@ -95,3 +95,14 @@ def where(vcenter: VCenter) -> str:
 def served(vcenter: VCenter) -> str:
     """Return the fingerprint that a client of vCenter's sees."""
     return probe.first(Address(vcenter.address, vcenter.port)).fingerprint
+
+
+def expect_refusal(done: Done, code: int, *texts: str) -> None:
+    """Make sure that it ended with this code, one line of error with these texts, and a hint."""
+    assert done.code == code, done
+    [error] = [line for line in done.err.splitlines() if line.startswith("vcenter_instcert: error: ")]
+    for text in texts:
+        assert text in error, done
+    assert "vcenter_instcert: hint: " in done.err
+    assert "Traceback" not in done.err
+    assert done.err.replace("\n", "").isprintable()

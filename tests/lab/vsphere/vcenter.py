@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Callable, Optional
 
 from tests.lab import ca as lab
-from tests.lab.https import Handler, Listener
+from tests.lab.https import Handler, Listener, Server
 from tests.lab.vsphere import jsonrpc, rest, vecs
 from tests.lab.vsphere.access import EVERYTHING, Sessions, User
 from tests.lab.vsphere.faults import Fault, unauthenticated, unavailable
@@ -34,7 +34,7 @@ _KEPT = 20_000
 _HANG = 60.0
 
 
-class VCenter:
+class VCenter(Server):
     """A vCenter on loopback.
 
     Args:
@@ -79,25 +79,6 @@ class VCenter:
         self._rolls_back = False
         self.listener = Listener(address, port, self._identity, self._serve)
         self.listeners = [self.listener]
-
-    def __enter__(self):  # type: ignore[no-untyped-def]  # noqa: ANN204  typing.Self is newer than Python 3.9
-        for listener in self.listeners:
-            listener.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for listener in self.listeners:
-            listener.stop()
-
-    @property
-    def address(self) -> str:
-        """Where it listens."""
-        return self.listener.address
-
-    @property
-    def port(self) -> int:
-        """Its port."""
-        return self.listener.port
 
     @property
     def ca_pem(self) -> bytes:

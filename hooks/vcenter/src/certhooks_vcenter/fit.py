@@ -7,7 +7,6 @@ Sources: VMware's requirements for custom certificates (7.0, 8.0), KB 316601 (wi
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from cryptography import x509
 from cryptography.x509.oid import SignatureAlgorithmOID
 
 from certhooks import certificate as certs
+from certhooks.address import is_ip
 from certhooks.errors import BundleError, KeyTypeError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def check(bundle: Bundle, host: str) -> None:
     wildcards = [name for name in bundle.dns_names if "*" in name]
     if wildcards:
         raise BundleError(f"{bundle.label} has a wildcard ({wildcards[0]}), which vCenter does not take", hint=_NAMES)
-    if not _is_ip(host) and host not in {name.lower() for name in bundle.dns_names}:
+    if not is_ip(host) and host not in {name.lower() for name in bundle.dns_names}:
         has = ", ".join(bundle.dns_names) or "none"
         raise BundleError(
             certs.printable(f"{bundle.label} does not have {host} among its DNS names (it has {has})"), hint=_NAMES
@@ -99,14 +99,6 @@ def is_good_ca(certificate: Certificate) -> bool:
     except x509.ExtensionNotFound:
         signs = True
     return is_ca and signs and certs.not_before(certificate) <= now <= certs.not_after(certificate)
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 _ISSUE_ANEW = "have the CA sign it with SHA-256 and PKCS#1 v1.5"
