@@ -251,6 +251,8 @@ def test_mod_md(scene: Scene, call: Run) -> None:
     assert call("ipa_dns", "add", "www.example.test", "byhand").code == 0
     for values in ([VALUE], []):
         assert call("ipa_dns_md", "setup", "www.example.test", VALUE).code == 0
+        assert [entry.run.split()[0] for entry in scene.ours() if entry.run != ""] == ["mod_md"]
+        assert all(len(entry.run.split()) == 3 for entry in scene.ours() if entry.run)  # of one process of Apache's
         assert scene.dns.values(NAME) == {FOREIGN, "byhand", VALUE}
         assert call("ipa_dns_md", "teardown", "www.example.test", *values).code == 0
         assert scene.dns.values(NAME) == {FOREIGN, "byhand"}
@@ -380,6 +382,7 @@ def test_httpreq(scene: Scene, service: Service) -> None:
     body = {"fqdn": f"{NAME}.", "value": OTHER}
     assert service.post("/present", body) == (200, "")
     assert scene.dns.values(NAME) == {FOREIGN, OTHER}
+    assert [entry.run.split()[:2] for entry in scene.ours()] == [["httpreq", str(service.process.pid)]]
     assert service.post("/cleanup", body) == (200, "")
     raw = {"domain": "www.example.test", "token": "-t", "keyAuth": "-t.k"}
     assert service.post("/present", raw)[0] == 200

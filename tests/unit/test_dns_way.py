@@ -309,6 +309,19 @@ def test_one_server_a_run(world: World) -> None:
     assert world.pinned == [("update", ""), ("update", "ipa1.test"), ("api", ""), ("update", "ipa1.test")]
 
 
+def test_an_option_goes_before_the_runs_server(world: World) -> None:
+    """Neither server nor backend of what was left behind can keep an administrator from naming another."""
+    world.core("lego 1").add([ONE])
+    world.pinned.clear()
+    chosen = frozenset({"server", "backend"})
+    world.core("lego 1", backend="update", options=chosen).add([TWO])
+    world.core("lego 1", server="ipa2.test", options=chosen).add([TWO])
+    world.core("lego 1", server="ipa2.test ipa1.test", options=chosen).add([TWO])
+    world.core("lego 1", server="ipa2.test", backend="update").add([TWO])  # of the configuration
+    world.core("", server="ipa2.test", options=chosen).sweep(world.ledger.entries())
+    assert world.pinned == [("update", ""), ("api", ""), ("api", "ipa1.test"), ("api", "ipa1.test"), ("api", "")]
+
+
 def test_a_name_is_one_runs_at_a_time(world: World) -> None:
     """Whoever does not get it in time says so, and has written nothing down; other names are free."""
     with world.journal.lock(f"dns01 {ONE.name}", Deadline(1)):

@@ -198,6 +198,11 @@ def run_of(client: str) -> str:
     return f"{client} {pid} {_started(pid)}"
 
 
+def run_of_service(service: str) -> str:
+    """Return what names the run of a service that is this process itself."""
+    return f"{service} {os.getpid()} {_started(os.getpid())}"
+
+
 def _is_command(words: Sequence[str]) -> bool:
     """Tell whether a process is a shell with a command (``sh -c``), and not one with a script (``dehydrated -c``)."""
     if not words or Path(words[0]).name not in _SHELLS:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from certhooks.address import Address
 
+_DERIVED = {"discover", "options"}
 DEFAULT = Path("/etc/certhooks/ipa_dns.ini")
 IPA_CONF = Path("/etc/ipa/default.conf")
 SECTIONS = ("ipa", "dns", "dehydrated", "serve")
@@ -62,7 +63,9 @@ class Settings:
     listen: str = "127.0.0.1:8553"
     clients: str = "/etc/certhooks/ipa_dns.clients"
 
-    discover: bool = False  # not a setting: no server was given: those of FreeIPA's SRV records may be used
+    # Not settings:
+    discover: bool = False  # no server was given: those of FreeIPA's SRV records may be used
+    options: frozenset[str] = frozenset()  # what was given as an option of the command
 
     def servers(self) -> list[Address]:
         """Return the FreeIPA servers that are given, in order.
@@ -130,6 +133,7 @@ def read(
     given = {key: value for key, value in (options or {}).items() if value is not None}
     if _KEY & set(given):
         made.user = ""
+    made.options = frozenset(given)
     for key, value in given.items():
         _set(made, key, str(value), f"--{key.replace('_', '-')}")
     _complete(made)
@@ -137,7 +141,7 @@ def read(
 
 
 def _keys() -> list[str]:
-    return [each.name for each in fields(Settings) if each.name != "discover"]
+    return [each.name for each in fields(Settings) if each.name not in _DERIVED]
 
 
 def _from_file(path: Path) -> dict[str, str]:
