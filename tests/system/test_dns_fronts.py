@@ -391,6 +391,14 @@ def test_httpreq(scene: Scene, service: Service) -> None:
     assert scene.dns.values(NAME) == {FOREIGN}
 
 
+def test_httpreq_removes_only_what_was_added_here(scene: Scene, service: Service) -> None:
+    """Somebody else's value under a name that the client may ask for stays; lego is told that all is well."""
+    scene.ipa.put(NAME, VALUE)
+    assert service.post("/cleanup", {"fqdn": f"{NAME}.", "value": VALUE}) == (200, "")
+    assert scene.dns.values(NAME) == {FOREIGN, VALUE}
+    assert not scene.ipa.requests
+
+
 def test_httpreq_lets_only_clients_in(scene: Scene, service: Service) -> None:
     """A wrong user or password is 401, a name that is not the client's 403, and FreeIPA is not asked."""
     body = {"fqdn": f"{NAME}.", "value": OTHER}

@@ -298,6 +298,19 @@ def test_nothing_is_asked_for_nothing(world: World) -> None:
     assert world.calls == []
 
 
+def test_what_somebody_else_added_stays(world: World) -> None:
+    """A client's cleanup removes what is in our list, and asks nobody about anything else; by hand it may be meant."""
+    world.values = {ONE, TWO}
+    world.ledger.put([Entry(TWO.name, TWO.name, ZONE, TWO.value, "ipa1.test")])
+    world.core("lego 1").remove([ONE])
+    assert (world.values, world.calls) == ({ONE, TWO}, [])
+    assert any("not in our list" in text for text in world.told)
+    world.core("lego 1").remove([ONE, TWO])
+    assert world.values == {ONE}
+    world.core().remove([ONE], strangers=True)
+    assert world.values == set()
+
+
 def test_one_server_a_run(world: World) -> None:
     """What comes later goes to the server that was written to, in the same way; another run chooses for itself."""
     world.kind = "update"

@@ -79,8 +79,10 @@ class Core(Run):
         places = self._places(wanted)
         self._served([Entry(c.name, places[c.name].target, places[c.name].zone, c.value) for c in wanted])
 
-    def remove(self, challenges: Iterable[Challenge]) -> None:
+    def remove(self, challenges: Iterable[Challenge], *, strangers: bool = False) -> None:
         """Remove exactly these values, wherever they were written; what is not there is fine.
+
+        Those that are not in our list were added by somebody else, and stay unless ``strangers`` are meant too.
 
         Raises:
             as ``add``; what could not be removed stays written down for ``sweep``.
@@ -88,12 +90,14 @@ class Core(Run):
         wanted = list(dict.fromkeys(challenges))
         known = {(entry.name, entry.value): entry for entry in self.ledger.entries()}
         entries = [known[challenge] for challenge in wanted if challenge in known]
-        strangers = [challenge for challenge in wanted if challenge not in known]
+        others = [challenge for challenge in wanted if challenge not in known]
         self.forget(entries)
-        if strangers:
-            places = self._places(strangers)
+        if others and not strangers:
+            self._tell(f"{len(others)} value(s) are not in our list, and are left as they are")
+        elif others:
+            places = self._places(others)
             with self._backend(self._earlier()) as server:
-                found, _ = self._surveyed(server, strangers, places)
+                found, _ = self._surveyed(server, others, places)
                 with self._alone(found):
                     self._erase(server, found)
 

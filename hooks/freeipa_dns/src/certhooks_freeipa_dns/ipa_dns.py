@@ -106,7 +106,7 @@ def _add(args: argparse.Namespace, screen: cli.Screen) -> int:
 
 def _del(args: argparse.Namespace, screen: cli.Screen) -> int:
     challenges = front.pairs(args.words)
-    front.core(args, screen, front.settings(args)).remove(challenges)
+    front.core(args, screen, front.settings(args)).remove(challenges, strangers=True)
     for name, value in challenges:
         screen.say(f"{name}: {value} is gone")
     return 0
