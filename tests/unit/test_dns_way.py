@@ -212,17 +212,16 @@ def test_a_second_look_that_cannot_be_had(world: World) -> None:
 
 
 def test_what_somebody_else_has_added_stays_theirs(world: World) -> None:
-    """It is neither written down nor taken back; what an earlier run of ours added is ours."""
+    """It is neither written down nor taken back; what an earlier run added stays in our list."""
     world.values.add(ONE)
     world.core().add([ONE])
     assert world.ledger.entries() == []
     world.lagging = lambda: "ns2"
-    for ours, left in ((False, {ONE}), (True, set())):
-        if ours:
-            world.ledger.put([Entry(*ONE[:1], ONE.name, ZONE, ONE.value, "ipa1.test")])
+    for listed in ([], [Entry(*ONE[:1], ONE.name, ZONE, ONE.value, "ipa1.test")]):
+        world.ledger.put(listed)
         with pytest.raises(NotServedError):
             world.core(wait=0.2).add([ONE, TWO])
-        assert (world.values, world.ledger.entries()) == (left, [])
+        assert (world.values, world.ledger.entries()) == ({ONE}, listed)
 
 
 def test_values_with_more_to_come_are_their_own_runs(world: World) -> None:
@@ -296,6 +295,23 @@ def test_nothing_is_asked_for_nothing(world: World) -> None:
     world.core().remove([])
     world.core().forget([])
     assert world.calls == []
+
+
+@pytest.mark.parametrize("waiting", [True, False])
+def test_a_failure_leaves_what_an_earlier_call_added(
+    waiting: bool,  # noqa: FBT001  a parameter
+    world: World,
+) -> None:
+    """A value that two certificates share is still proof for the first of them, and still of its run."""
+    world.core("lego 1").add([ONE])
+    before = world.ledger.entries()
+    if waiting:
+        world.lagging = lambda: "ns1 does not have it"
+    else:
+        world.refuse = RefusedError("no right")
+    with pytest.raises(NotServedError if waiting else RefusedError):
+        world.core("lego 2", wait=0.1).add([ONE, TWO])
+    assert (world.values, world.ledger.entries()) == ({ONE}, before)
 
 
 def test_what_somebody_else_added_stays(world: World) -> None:
