@@ -221,6 +221,17 @@ def test_dehydrated_honours_the_old_names(scene: Scene, call: Run, monkeypatch: 
     done = call("ipa_dns_dehydrated", "-vv", "deploy_challenge", "www.example.test", "t", VALUE)
     assert done.code == 5
     assert "wrong" not in done.err + scene.log()
+    monkeypatch.setenv("IPA_PASSWORD", "wrong password")
+    assert call("ipa_dns", "add", "www.example.test", VALUE).code == 0  # they are dehydrated's alone
+
+
+def test_dehydrated_hands_no_password_on(scene: Scene, call: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The install command does not inherit IPA_PASSWORD."""
+    monkeypatch.setenv("IPA_PASSWORD", "wrong password")
+    with scene.config.open("a") as file:
+        file.write("[dehydrated]\ninstall = /bin/sh -c 'test -z \"$IPA_PASSWORD\"'\n")
+    done = call("ipa_dns_dehydrated", "deploy_cert", "www.example.test", "k", "c", "f", "ch", "1")
+    assert done == Done(0, "", "")
 
 
 # lego
