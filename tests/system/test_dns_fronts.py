@@ -221,6 +221,17 @@ def test_dehydrated_honours_the_old_names(scene: Scene, call: Run, monkeypatch: 
     done = call("ipa_dns_dehydrated", "-vv", "deploy_challenge", "www.example.test", "t", VALUE)
     assert done.code == 5
     assert "wrong" not in done.err + scene.log()
+    monkeypatch.setenv("IPA_PASSWORD", "wrong password")
+    assert call("ipa_dns", "add", "www.example.test", VALUE).code == 0  # they are dehydrated's alone
+
+
+def test_dehydrated_hands_no_password_on(scene: Scene, call: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The install command does not inherit IPA_PASSWORD."""
+    monkeypatch.setenv("IPA_PASSWORD", "wrong password")
+    with scene.config.open("a") as file:
+        file.write("[dehydrated]\ninstall = /bin/sh -c 'test -z \"$IPA_PASSWORD\"'\n")
+    done = call("ipa_dns_dehydrated", "deploy_cert", "www.example.test", "k", "c", "f", "ch", "1")
+    assert done == Done(0, "", "")
 
 
 # lego
@@ -251,6 +262,8 @@ def test_mod_md(scene: Scene, call: Run) -> None:
     assert call("ipa_dns", "add", "www.example.test", "byhand").code == 0
     for values in ([VALUE], []):
         assert call("ipa_dns_md", "setup", "www.example.test", VALUE).code == 0
+        assert [entry.run.split()[0] for entry in scene.ours() if entry.run != ""] == ["mod_md"]
+        assert all(len(entry.run.split()) == 3 for entry in scene.ours() if entry.run)  # of one process of Apache's
         assert scene.dns.values(NAME) == {FOREIGN, "byhand", VALUE}
         assert call("ipa_dns_md", "teardown", "www.example.test", *values).code == 0
         assert scene.dns.values(NAME) == {FOREIGN, "byhand"}
@@ -380,12 +393,21 @@ def test_httpreq(scene: Scene, service: Service) -> None:
     body = {"fqdn": f"{NAME}.", "value": OTHER}
     assert service.post("/present", body) == (200, "")
     assert scene.dns.values(NAME) == {FOREIGN, OTHER}
+    assert [entry.run.split()[:2] for entry in scene.ours()] == [["httpreq", str(service.process.pid)]]
     assert service.post("/cleanup", body) == (200, "")
     raw = {"domain": "www.example.test", "token": "-t", "keyAuth": "-t.k"}
     assert service.post("/present", raw)[0] == 200
     assert len(scene.dns.values(NAME)) == 2
     assert service.post("/cleanup", raw)[0] == 200
     assert scene.dns.values(NAME) == {FOREIGN}
+
+
+def test_httpreq_removes_only_what_was_added_here(scene: Scene, service: Service) -> None:
+    """Somebody else's value under a name that the client may ask for stays; lego is told that all is well."""
+    scene.ipa.put(NAME, VALUE)
+    assert service.post("/cleanup", {"fqdn": f"{NAME}.", "value": VALUE}) == (200, "")
+    assert scene.dns.values(NAME) == {FOREIGN, VALUE}
+    assert not scene.ipa.requests
 
 
 def test_httpreq_lets_only_clients_in(scene: Scene, service: Service) -> None:

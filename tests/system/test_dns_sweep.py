@@ -65,6 +65,19 @@ def test_a_zone_that_one_of_both_still_has_is_kept(
         assert scene.ipa.txt(f"_acme-challenge.{GONE}") == {VALUE}
 
 
+@pytest.mark.parametrize("operation", ["list", "sweep"])
+def test_a_damaged_list_is_told_once(operation: str, scene: Scene, run: Run) -> None:
+    """Also where another command has set it aside before: the exit code is one that cron's mail shows, once."""
+    assert run("list").code == 0
+    (scene.folder / "state" / "dns01.json").write_text("damaged")
+    assert run("add", "www.example.test", VALUE).code == 0
+    done = run(operation)
+    assert (done.code, f"{scene.folder}/state/dns01.damaged.1" in done.err) == (70, True), done
+    done = run(operation)
+    assert (done.code, done.err) == (0, ""), done
+    assert [entry.name for entry in scene.ours()] == [NAME]
+
+
 def test_dns_that_does_not_answer_proves_nothing(scene: Scene, run: Run) -> None:
     """The zone may still be there: the value stays in the list."""
     left(scene, GONE)

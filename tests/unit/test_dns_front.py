@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,12 @@ def test_a_process_is_found_by_its_start(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (client, pid, started.isdigit()) == ("client", "1", True)
     monkeypatch.setattr("os.getppid", lambda: 2**30)
     assert front.run_of("client") == f"client {2**30} 0"
+
+
+def test_a_service_is_its_own_run() -> None:
+    """What another process of the same service has left belongs to another run."""
+    service, pid, started = front.run_of_service("httpreq").split()
+    assert (service, int(pid), int(started) > 0) == ("httpreq", os.getpid(), True)
 
 
 @pytest.mark.parametrize(

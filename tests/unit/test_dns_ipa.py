@@ -119,6 +119,20 @@ def test_the_server_that_was_written_to_goes_first(client: Client, stubs: list[I
     assert stubs[3].txt(NAME) == set()
 
 
+def test_the_server_that_was_written_to_lets_us_in_no_more(client: Client, stubs: list[IpaStub]) -> None:
+    """It may be retired, or made anew with another CA: the next one is asked, and where that fails too it ends."""
+    stubs[0].faults.reason = "invalid-password"
+    ipa = client(stubs[1].where, preferred=stubs[0].where)
+    ipa.survey([ZONE], [RECORD])
+    assert ipa.server == stubs[1].where
+    with IpaStub([ZONE]) as stranger:
+        ipa = client(stubs[1].where, preferred=stranger.where)
+        ipa.survey([ZONE], [RECORD])
+    assert ipa.server == stubs[1].where
+    with pytest.raises(CredentialsError):
+        client(stubs[0].where, preferred=stubs[0].where).survey([ZONE], [RECORD])
+
+
 def test_what_no_other_server_would_change(client: Client, stubs: list[IpaStub]) -> None:
     """A login that is refused, or a certificate that is not trusted, ends it: the next server is not asked."""
     stubs[0].faults.reason = "invalid-password"

@@ -81,7 +81,11 @@ def test_what_is_no_entry_is_passed_over(stored: object, ledger: Ledger, file: P
     assert ledger.entries() == [ENTRY]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"values": 5}', "[" * 100_000, "\0"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", '{"values": 5}', "[" * 100_000, "\0",
+     '{"values": []}', '{"version": 2, "values": []}', '{"version": 1}'],
+)  # fmt: skip
 def test_a_damaged_list_is_set_aside_and_told(
     text: str, ledger: Ledger, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -89,9 +93,35 @@ def test_a_damaged_list_is_set_aside_and_told(
     file.write_text(text)
     assert ledger.entries() == []
     assert "damaged" in caplog.text
-    assert file.with_suffix(".damaged").read_text() == text
+    assert file.with_suffix(".damaged.1").read_text() == text
     ledger.put([ENTRY])
     assert ledger.entries() == [ENTRY]
+    assert ledger.untold() == [file.with_suffix(".damaged.1")]
+    assert ledger.untold() == []
+
+
+def test_every_damaged_list_is_kept(ledger: Ledger, file: Path) -> None:
+    """None takes another's place, also where the first to notice is a change; what can be read goes on."""
+    ledger.drop([])
+    file.write_text("one")
+    ledger.put([ENTRY])
+    assert ledger.entries() == [ENTRY]
+    write(file, "odd", asdict(ENTRY))
+    two = file.read_text()
+    ledger.drop([ENTRY])
+    assert ledger.entries() == []
+    kept = [file.with_suffix(f".damaged.{number}") for number in (1, 2)]
+    assert [path.read_text() for path in kept] == ["one", two]
+    assert ledger.untold() == kept
+
+
+def test_a_damaged_list_that_cannot_be_kept(ledger: Ledger, file: Path, mocker: MockerFixture) -> None:
+    """Then nothing is written in its place."""
+    file.write_text("one")
+    mocker.patch("os.link", side_effect=PermissionError(errno.EPERM, "Operation not permitted"))
+    with pytest.raises(StateError, match="not permitted"):
+        ledger.put([ENTRY])
+    assert file.read_text() == "one"
 
 
 def test_a_full_disk(ledger: Ledger, file: Path, mocker: MockerFixture) -> None:

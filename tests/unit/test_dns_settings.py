@@ -39,7 +39,7 @@ def file(tmp_path: Path) -> Path:
 def test_options_go_before_environment_before_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each setting may come from each place; what nobody sets has its default."""
     file.write_text("[ipa]\nserver = a.test\nuser = one\nkeytab = /k\n[dns]\nttl = 30\nwait = 5\n")
-    monkeypatch.setenv("IPA_SERVER", "b.test")
+    monkeypatch.setenv("IPA_DNS_SERVER", "b.test")
     monkeypatch.setenv("IPA_DNS_TTL", "40")
     monkeypatch.setenv("IPA_DNS_WAIT", "6")
     made = settings.read(file, {"wait": "7", "ttl": None})
@@ -48,9 +48,9 @@ def test_options_go_before_environment_before_file(file: Path, monkeypatch: pyte
     assert settings.read(file, {"keytab": "/other"}).user == ""  # a key that is named goes before a password
     monkeypatch.setenv("IPA_DNS_PRINCIPAL", "ACME/a.test")
     assert settings.read(file).user == ""
-    monkeypatch.setenv("IPA_USER", "two")
+    monkeypatch.setenv("IPA_DNS_USER", "two")
     assert settings.read(file).user == "two"  # as near as the key
-    monkeypatch.delenv("IPA_USER")
+    monkeypatch.delenv("IPA_DNS_USER")
     monkeypatch.delenv("IPA_DNS_PRINCIPAL")
     assert settings.read(file, {}, {"wait": 0.0, "settle": 3.0}).settle == 3.0
     assert settings.read(file, {}, {"wait": 0.0}).wait == 6.0
@@ -75,6 +75,29 @@ def test_a_key_goes_before_tickets_of_the_file(
     file.write_text(f"[ipa]\nccache = FILE:/tickets\n{key} = {value}\n")
     with pytest.raises(UsageError, match=f"ipa_dns.ini has both ccache and {key}"):
         settings.read(file)
+
+
+def test_the_old_names_are_dehydrateds_alone(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere a variable of FreeIPA's installers and scripts changes nothing; the password is inherited by nobody."""
+    old = {"IPA_SERVER": "b.test", "IPA_DOMAIN": "d.test", "IPA_USER": "two", "IPA_PASSWORD": "swordfish"}
+    for variable, text in old.items():
+        monkeypatch.setenv(variable, text)
+    file.write_text("[ipa]\nserver = a.test\n")
+    made = settings.read(file)
+    assert (made.server, made.domain, made.user, made.password) == ("a.test", "", "", None)
+    made = settings.read(file, old_names=True)
+    assert (made.server, made.domain, made.user, made.secret().reveal()) == ("b.test", "d.test", "two", "swordfish")
+    assert "IPA_PASSWORD" not in os.environ
+
+
+def test_a_password_that_is_missing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says where the user comes from, who may not be meant to be there."""
+    file.write_text("[ipa]\nuser = one\n")
+    with pytest.raises(CredentialsError, match=rf"no password for one \(user in {file}\)"):
+        settings.read(file).secret()
+    monkeypatch.setenv("IPA_DNS_USER", "two")
+    with pytest.raises(CredentialsError, match=r"no password for two \(IPA_DNS_USER\)"):
+        settings.read(file).secret()
 
 
 def test_a_file_may_be_named_in_three_ways(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

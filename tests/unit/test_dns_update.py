@@ -122,6 +122,18 @@ def test_servers_in_their_order() -> None:
     assert world.asked == ["ns3.test"]  # chosen once
 
 
+def test_the_server_that_was_written_to_lets_us_in_no_more(mocker: MockerFixture) -> None:
+    """The update goes to the next one; one that is only set ends it with its refusal."""
+    refused = subprocess.CompletedProcess([], 2, "", "dns_tkey_gssnegotiate: TKEY is unacceptable\n")
+    run = mocker.patch("subprocess.run", side_effect=[refused, subprocess.CompletedProcess([], 0, "", ""), refused])
+    backend = update(World(ns0=GOOD, ns3=GOOD), [], "ns3.test")
+    backend.add([RECORD], {})
+    assert backend.server == "ns0.test"
+    assert [call.kwargs["input"].split()[1] for call in run.call_args_list] == ["ns3.test", "ns0.test"]
+    with pytest.raises(CredentialsError):
+        update(World(ns2=GOOD), ["ns2.test"]).add([RECORD], {})
+
+
 def test_nobody_answers() -> None:
     """The first one's failure is told; with servers set, no other is looked for."""
     with pytest.raises(UnreachableError, match=r"ns1\.test does not answer"):

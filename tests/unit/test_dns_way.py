@@ -212,17 +212,16 @@ def test_a_second_look_that_cannot_be_had(world: World) -> None:
 
 
 def test_what_somebody_else_has_added_stays_theirs(world: World) -> None:
-    """It is neither written down nor taken back; what an earlier run of ours added is ours."""
+    """It is neither written down nor taken back; what an earlier run added stays in our list."""
     world.values.add(ONE)
     world.core().add([ONE])
     assert world.ledger.entries() == []
     world.lagging = lambda: "ns2"
-    for ours, left in ((False, {ONE}), (True, set())):
-        if ours:
-            world.ledger.put([Entry(*ONE[:1], ONE.name, ZONE, ONE.value, "ipa1.test")])
+    for listed in ([], [Entry(*ONE[:1], ONE.name, ZONE, ONE.value, "ipa1.test")]):
+        world.ledger.put(listed)
         with pytest.raises(NotServedError):
             world.core(wait=0.2).add([ONE, TWO])
-        assert (world.values, world.ledger.entries()) == (left, [])
+        assert (world.values, world.ledger.entries()) == ({ONE}, listed)
 
 
 def test_values_with_more_to_come_are_their_own_runs(world: World) -> None:
@@ -298,6 +297,36 @@ def test_nothing_is_asked_for_nothing(world: World) -> None:
     assert world.calls == []
 
 
+@pytest.mark.parametrize("waiting", [True, False])
+def test_a_failure_leaves_what_an_earlier_call_added(
+    waiting: bool,  # noqa: FBT001  a parameter
+    world: World,
+) -> None:
+    """A value that two certificates share is still proof for the first of them, and still of its run."""
+    world.core("lego 1").add([ONE])
+    before = world.ledger.entries()
+    if waiting:
+        world.lagging = lambda: "ns1 does not have it"
+    else:
+        world.refuse = RefusedError("no right")
+    with pytest.raises(NotServedError if waiting else RefusedError):
+        world.core("lego 2", wait=0.1).add([ONE, TWO])
+    assert (world.values, world.ledger.entries()) == ({ONE}, before)
+
+
+def test_what_somebody_else_added_stays(world: World) -> None:
+    """A client's cleanup removes what is in our list, and asks nobody about anything else; by hand it may be meant."""
+    world.values = {ONE, TWO}
+    world.ledger.put([Entry(TWO.name, TWO.name, ZONE, TWO.value, "ipa1.test")])
+    world.core("lego 1").remove([ONE])
+    assert (world.values, world.calls) == ({ONE, TWO}, [])
+    assert any("not in our list" in text for text in world.told)
+    world.core("lego 1").remove([ONE, TWO])
+    assert world.values == {ONE}
+    world.core().remove([ONE], strangers=True)
+    assert world.values == set()
+
+
 def test_one_server_a_run(world: World) -> None:
     """What comes later goes to the server that was written to, in the same way; another run chooses for itself."""
     world.kind = "update"
@@ -307,6 +336,19 @@ def test_one_server_a_run(world: World) -> None:
     world.core("lego 2").add([Challenge(TWO.name, "three")])
     world.core().remove([ONE])
     assert world.pinned == [("update", ""), ("update", "ipa1.test"), ("api", ""), ("update", "ipa1.test")]
+
+
+def test_an_option_goes_before_the_runs_server(world: World) -> None:
+    """Neither server nor backend of what was left behind can keep an administrator from naming another."""
+    world.core("lego 1").add([ONE])
+    world.pinned.clear()
+    chosen = frozenset({"server", "backend"})
+    world.core("lego 1", backend="update", options=chosen).add([TWO])
+    world.core("lego 1", server="ipa2.test", options=chosen).add([TWO])
+    world.core("lego 1", server="ipa2.test ipa1.test", options=chosen).add([TWO])
+    world.core("lego 1", server="ipa2.test", backend="update").add([TWO])  # of the configuration
+    world.core("", server="ipa2.test", options=chosen).sweep(world.ledger.entries())
+    assert world.pinned == [("update", ""), ("api", ""), ("api", "ipa1.test"), ("api", "ipa1.test"), ("api", "")]
 
 
 def test_a_name_is_one_runs_at_a_time(world: World) -> None:

@@ -37,8 +37,8 @@ class Core(Run):
     def add(self, challenges: Iterable[Challenge], *, more: bool = False) -> list[Entry]:
         """Add every challenge's value, and unless there are ``more`` to come wait until the name servers have it.
 
-        A failure takes back what this call added. The call after those with ``more`` to come waits for theirs too,
-        and takes them back with its own when that fails.
+        A failure takes back what this call added, and nothing that was in our list before. The call after those with
+        ``more`` to come waits for theirs too, and takes them back with its own when that fails.
 
         Raises:
             BadNameError: no zone, or an alias that leads nowhere. UnreachableError, CredentialsError, RefusedError: the
@@ -52,17 +52,18 @@ class Core(Run):
         with self._backend(self._earlier()) as server:
             entries, held = self._surveyed(server, wanted, places, waited=not more)
             with self._alone(entries):
-                known = {entry.key for entry in self.ledger.entries()}
+                known = {entry.key: entry for entry in self.ledger.entries()}
                 found = [e for e in entries if e.value in held[e.target].values and e.key not in known]
                 ours = [entry for entry in entries if entry not in found]
+                earlier = [known[e.key] for e in ours if e.key in known and not self._pending(known[e.key])]
+                kept = {entry.key for entry in earlier}
+                new = [entry for entry in ours if entry.key not in kept]
                 self.ledger.put(ours)
-                with self._undone(ours, lambda: self._erase(server, ours)):
+                with self._undone(new, lambda: self._erase(server, new), earlier):
                     self._changes(server).add(_records(entries), held, self.settings.ttl)
             if not more:
-                pending = self.ledger.entries(
-                    lambda entry: bool(self._run) and self._run == entry.run and not entry.waited
-                )
-                with self._undone([*pending, *ours], lambda: self.forget([*pending, *ours])):
+                pending = self.ledger.entries(self._pending)
+                with self._undone([*pending, *new], lambda: self.forget([*pending, *new]), earlier):
                     self._lasting(server, [*pending, *entries])
                     if pending:
                         self.ledger.put(replace(entry, waited=True) for entry in pending)
@@ -79,8 +80,10 @@ class Core(Run):
         places = self._places(wanted)
         self._served([Entry(c.name, places[c.name].target, places[c.name].zone, c.value) for c in wanted])
 
-    def remove(self, challenges: Iterable[Challenge]) -> None:
+    def remove(self, challenges: Iterable[Challenge], *, strangers: bool = False) -> None:
         """Remove exactly these values, wherever they were written; what is not there is fine.
+
+        Those that are not in our list were added by somebody else, and stay unless ``strangers`` are meant too.
 
         Raises:
             as ``add``; what could not be removed stays written down for ``sweep``.
@@ -88,12 +91,14 @@ class Core(Run):
         wanted = list(dict.fromkeys(challenges))
         known = {(entry.name, entry.value): entry for entry in self.ledger.entries()}
         entries = [known[challenge] for challenge in wanted if challenge in known]
-        strangers = [challenge for challenge in wanted if challenge not in known]
+        others = [challenge for challenge in wanted if challenge not in known]
         self.forget(entries)
-        if strangers:
-            places = self._places(strangers)
+        if others and not strangers:
+            self._tell(f"{len(others)} value(s) are not in our list, and are left as they are")
+        elif others:
+            places = self._places(others)
             with self._backend(self._earlier()) as server:
-                found, _ = self._surveyed(server, strangers, places)
+                found, _ = self._surveyed(server, others, places)
                 with self._alone(found):
                     self._erase(server, found)
 
@@ -141,6 +146,10 @@ class Core(Run):
             return True
         except Error:
             return False
+
+    def _pending(self, entry: Entry) -> bool:
+        """Tell whether an earlier call of this run has left it to a later one to wait for this value."""
+        return bool(self._run) and self._run == entry.run and not entry.waited
 
     def _places(self, challenges: Sequence[Challenge]) -> Mapping[str, Place]:
         wanted = dict.fromkeys(challenge.name for challenge in challenges)
@@ -242,13 +251,17 @@ class Core(Run):
             self.deadline.pause(self.settings.settle, "the pause that settle asks for")
 
     @contextmanager
-    def _undone(self, entries: Sequence[Entry], undo: Callable[[], None]) -> Iterator[None]:
-        """Take back what was added when the block fails; what cannot be removed stays written down, and is told."""
+    def _undone(self, entries: Sequence[Entry], undo: Callable[[], None], earlier: Sequence[Entry]) -> Iterator[None]:
+        """Take back what was added when the block fails; what cannot be removed stays written down, and is told.
+
+        What ``earlier`` calls have added is theirs again.
+        """
         try:
             yield
         except BaseException:
             self.deadline.extend(_UNDO)
             try:
+                self.ledger.put(earlier)
                 undo()
             except Error as e:
                 self._warn(f"could not take back {len(entries)} value(s): {e}; ipa_dns sweep does that later")

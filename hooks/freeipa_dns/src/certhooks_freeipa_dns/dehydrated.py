@@ -75,7 +75,7 @@ def _hook(args: argparse.Namespace, screen: cli.Screen) -> int:
 
     challenges = _challenges(args.words) if args.operation != "exit_hook" else []
     run = front.run_of("dehydrated")
-    core = front.core(args, screen, front.settings(args), run=run)
+    core = front.core(args, screen, front.settings(args, old_names=True), run=run)
     if args.operation == "clean_challenge":
         core.remove(challenges)
     elif args.operation == "exit_hook":
@@ -113,7 +113,7 @@ def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
 
     if len(args.words) != len(_CERTIFICATE):
         raise UsageError("dehydrated passes domain, key, certificate, fullchain, chain and timestamp")
-    made = front.settings(args)
+    made = front.settings(args, old_names=True)
     return install.run(made.install, dict(zip(_CERTIFICATE, args.words)), screen, made.install_timeout)
 
 

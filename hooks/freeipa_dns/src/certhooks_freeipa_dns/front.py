@@ -68,15 +68,17 @@ _SETTINGS = (
 )  # fmt: skip
 
 
-def settings(args: argparse.Namespace, **usual: Any) -> Settings:
+def settings(args: argparse.Namespace, *, old_names: bool = False, **usual: Any) -> Settings:
     """Return the settings of file, environment and options; ``usual`` ones count where nobody has set them.
+
+    With ``old_names`` the variables of an older dehydrated hook count.
 
     Raises:
         UsageError, BadNameError, CredentialsError.
     """
     from certhooks_freeipa_dns import settings as module
 
-    return module.read(args.config, {key: getattr(args, key) for key in _SETTINGS}, usual)
+    return module.read(args.config, {key: getattr(args, key) for key in _SETTINGS}, usual, old_names=old_names)
 
 
 def core(args: argparse.Namespace, screen: cli.Screen, made: Settings, *, run: str = "") -> Core:
@@ -196,6 +198,11 @@ def run_of(client: str) -> str:
     while words and _words(_parent(pid)) == words:  # a subshell of a script
         pid = _parent(pid)
     return f"{client} {pid} {_started(pid)}"
+
+
+def run_of_service(service: str) -> str:
+    """Return what names the run of a service that is this process itself."""
+    return f"{service} {os.getpid()} {_started(os.getpid())}"
 
 
 def _is_command(words: Sequence[str]) -> bool:

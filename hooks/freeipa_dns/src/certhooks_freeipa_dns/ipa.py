@@ -6,7 +6,7 @@ import ssl
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from certhooks import address
-from certhooks.errors import Error, UnreachableError, UsageError
+from certhooks.errors import CredentialsError, Error, UnreachableError, UsageError
 from certhooks_freeipa_dns import errors, kerberos, names
 from certhooks_freeipa_dns.api import Answer, Api, Call
 from certhooks_freeipa_dns.backend import Held, Record, Zone, by_target
@@ -164,9 +164,15 @@ class Ipa:
                 _no_passing_fault(calls, answers, str(where))
             except UnreachableError as e:
                 api.close()
-                if isinstance(e.__cause__, ssl.SSLError):
+                if isinstance(e.__cause__, ssl.SSLError) and str(where) != self._preferred:
                     raise  # what cannot be trusted is no reason to go elsewhere
                 self._tell(f"{e}; trying the next server")
+                failure = failure or e
+            except CredentialsError as e:
+                api.close()
+                if str(where) != self._preferred:
+                    raise
+                self._tell(f"{e}; trying the next server")  # one that was written to once need not be one any more
                 failure = failure or e
             except BaseException:
                 api.close()

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Callable, Optional
 
 from certhooks import cli
-from certhooks.errors import UsageError
+from certhooks.errors import StateError, UsageError
 from certhooks_freeipa_dns import front
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from certhooks_freeipa_dns.ledger import Entry
+    from certhooks_freeipa_dns.ledger import Entry, Ledger
 
 PROG = "ipa_dns"
 
@@ -106,7 +106,7 @@ def _add(args: argparse.Namespace, screen: cli.Screen) -> int:
 
 def _del(args: argparse.Namespace, screen: cli.Screen) -> int:
     challenges = front.pairs(args.words)
-    front.core(args, screen, front.settings(args)).remove(challenges)
+    front.core(args, screen, front.settings(args)).remove(challenges, strangers=True)
     for name, value in challenges:
         screen.say(f"{name}: {value} is gone")
     return 0
@@ -134,9 +134,10 @@ def _sweep(args: argparse.Namespace, screen: cli.Screen) -> int:
         screen.say(f"{entry.target}: {entry.value} is gone")
     newer = len(core.ledger.entries(lambda entry: entry.created > before))
     screen.say(f"{len(removed)} removed" + (f", {newer} newer ones left: --older 0 removes them too" if newer else ""))
+    damaged = _damage(core.ledger, screen)
     if failure:
         raise failure
-    return 0
+    return damaged
 
 
 def _list(args: argparse.Namespace, screen: cli.Screen) -> int:
@@ -145,10 +146,21 @@ def _list(args: argparse.Namespace, screen: cli.Screen) -> int:
     from certhooks import journal
     from certhooks_freeipa_dns.ledger import Ledger
 
-    for entry in Ledger(journal.Journal(args.state_dir or journal.DEFAULT)).entries():
+    ledger = Ledger(journal.Journal(args.state_dir or journal.DEFAULT))
+    for entry in ledger.entries():
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.created))
         screen.say(f"{when} {entry.name} {entry.value} zone {entry.zone} server {entry.server}" + _elsewhere(entry))
-    return 0
+    return _damage(ledger, screen)
+
+
+def _damage(ledger: Ledger, screen: cli.Screen) -> int:
+    """Tell, once, of a list that was damaged: values of ours may stand in it alone. Return the exit code."""
+    damaged = ledger.untold()
+    for path in damaged:
+        screen.warn(f"the list of our values was damaged, and is now {path}: what it has may still be in the zones")
+    if damaged:
+        screen.warn("ipa_dns del NAME VALUE removes a value that is in no list")
+    return StateError.exit_code if damaged else 0
 
 
 def _serve(args: argparse.Namespace, screen: cli.Screen) -> int:

@@ -2,12 +2,15 @@
 
 One file for all, ``dns01.json`` in the state folder, written whole. A run that was killed leaves its values in it, and
 ``sweep`` removes those from the zone and nothing else. A value is no secret: the whole world may read it in DNS.
+A file that is not as we write it is kept beside the new one, as ``dns01.damaged.N``; ``list`` and ``sweep`` tell once.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
+import os
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -19,10 +22,13 @@ from certhooks.journal import state_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from certhooks.journal import Journal
 
 _FILE = "dns01.json"
+_VERSION = 1
 _MAX_FILE = 16 * 1024 * 1024
 _LOCK_SECONDS = 30.0
 
@@ -61,14 +67,19 @@ class Ledger:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._path = journal.folder / _FILE
+        self._untold = self._path.with_suffix(".untold")  # the names of damaged ones, a line each
 
     def entries(self, wanted: Callable[[Entry], bool] = lambda _entry: True) -> list[Entry]:
         """Return the entries that are wanted, oldest first.
 
         Raises:
-            StateError: the file cannot be read.
+            StateError: the file cannot be read. BusyError: it is damaged, and another run holds it.
         """
-        return [entry for entry in self._read() if wanted(entry)]
+        entries, sound = self._read()
+        if not sound:
+            with self._locked():
+                entries = self._sound()
+        return [entry for entry in entries if wanted(entry)]
 
     def put(self, entries: Iterable[Entry]) -> None:
         """Write entries down, in place of those with the same target and value."""
@@ -81,35 +92,87 @@ class Ledger:
             for entry in entries:
                 there.pop(entry.key, None)
 
+    def untold(self) -> list[Path]:
+        """Return the damaged lists that were set aside and that nobody was told of yet; they count as told then.
+
+        Raises:
+            StateError: it cannot be noted.
+        """
+        if not self._untold.exists():
+            return []
+        with self._locked():
+            try:
+                names = self._untold.read_text(encoding="utf-8").splitlines()
+                self._untold.unlink()
+            except FileNotFoundError:  # another was told meanwhile
+                return []
+            except (OSError, UnicodeDecodeError) as e:
+                raise state_error(e, self._untold) from e
+            return [self._path.with_name(name) for name in names]
+
     @contextmanager
     def _changing(self) -> Iterator[dict[tuple[str, str], Entry]]:
-        with self._journal.lock("dns01", Deadline(_LOCK_SECONDS), label="the list of our values"):
-            before = {entry.key: entry for entry in self._read()}
+        with self._locked():
+            before = {entry.key: entry for entry in self._sound()}
             there = dict(before)
             yield there
             if there != before:
-                document = {"version": 1, "values": [asdict(entry) for entry in there.values()]}
-                try:
-                    files.replace(self._path, json.dumps(document).encode())
-                except OSError as e:
-                    raise state_error(e, self._path) from e
+                self._write(there.values())
 
-    def _read(self) -> list[Entry]:
+    def _locked(self) -> AbstractContextManager[float]:
+        return self._journal.lock("dns01", Deadline(_LOCK_SECONDS), label="the list of our values")
+
+    def _write(self, entries: Iterable[Entry]) -> None:
+        document = {"version": _VERSION, "values": [asdict(entry) for entry in entries]}
+        try:
+            files.replace(self._path, json.dumps(document).encode())
+        except OSError as e:
+            raise state_error(e, self._path) from e
+
+    def _read(self) -> tuple[list[Entry], bool]:
+        """Return what can be read, and whether that is all that the file has."""
         try:
             with self._path.open("rb") as file:
                 text = file.read(_MAX_FILE + 1)
         except FileNotFoundError:
-            return []
+            return [], True
         except OSError as e:
             raise state_error(e, self._path) from e
         try:
-            return [entry for entry in map(_entry, json.loads(text)["values"]) if entry]
+            document = json.loads(text)
+            entries = [_entry(stored) for stored in document["values"]]
+            version = document["version"]
         except (ValueError, TypeError, KeyError, RecursionError):
-            aside = self._path.with_suffix(".damaged")
-            with suppress(OSError):
-                self._path.replace(aside)
-            logging.getLogger(__name__).warning("the list of our values is damaged; it is now %s", aside)
-            return []
+            return [], False
+        if version != _VERSION:
+            return [], False
+        return [entry for entry in entries if entry], all(entries)
+
+    def _sound(self) -> list[Entry]:
+        """Return what can be read, after setting a file aside that has more than that; the lock is held."""
+        entries, sound = self._read()
+        if sound:
+            return entries
+        try:
+            aside = self._kept()
+            files.replace(self._untold, self._noted() + aside.name.encode() + b"\n")
+        except OSError as e:  # better no change than one that overwrites it
+            raise state_error(e, self._path) from e
+        self._write(entries)
+        logging.getLogger(__name__).warning("the list of our values is damaged; as it was it is %s", aside)
+        return entries
+
+    def _kept(self) -> Path:
+        """Give the file a second name, which no other has."""
+        for number in itertools.count(1):
+            aside = self._path.with_suffix(f".damaged.{number}")
+            with suppress(FileExistsError):
+                os.link(self._path, aside)
+                return aside
+        raise AssertionError  # numbers do not end
+
+    def _noted(self) -> bytes:
+        return self._untold.read_bytes() if self._untold.exists() else b""
 
 
 def now() -> float:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PROG = "ipa_dns_md"
 
-_RUN = "mod_md"
+_CLIENT = "mod_md"
 _EXAMPLES = """\
   MDChallengeDns01 "/usr/local/bin/ipa_dns_md --config /etc/certhooks/md.ini --state-dir /var/lib/certhooks-md"
   MDChallengeDns01Version 2
@@ -54,18 +54,19 @@ def _hook(args: argparse.Namespace, screen: cli.Screen) -> int:
     from certhooks_freeipa_dns import names
 
     operation, words = args.operation, args.words
+    run = front.run_of(_CLIENT)
     if operation == "setup" and len(words) == 2:  # noqa: PLR2004  domain and value
         challenge = front.challenge(*words)
-        front.core(args, screen, front.settings(args), run=_RUN).add([challenge])
+        front.core(args, screen, front.settings(args), run=run).add([challenge])
         return 0
     if operation == "teardown" and len(words) == 2:  # noqa: PLR2004  version 2
         challenge = front.challenge(*words)
-        front.core(args, screen, front.settings(args), run=_RUN).remove([challenge])
+        front.core(args, screen, front.settings(args), run=run).remove([challenge])
         return 0
     if operation == "teardown" and len(words) == 1:
         name = names.challenge(words[0])
-        core = front.core(args, screen, front.settings(args), run=_RUN)
-        core.forget(core.ledger.entries(lambda entry: entry.name == name and entry.run == _RUN))
+        core = front.core(args, screen, front.settings(args), run=run)
+        core.forget(core.ledger.entries(lambda entry: entry.name == name and entry.run.split()[:1] == [_CLIENT]))
         return 0
     raise UsageError("mod_md passes setup DOMAIN VALUE, or teardown DOMAIN [VALUE]", hint=f"{PROG} --help")
 

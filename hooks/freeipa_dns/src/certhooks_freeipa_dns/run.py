@@ -68,17 +68,27 @@ class Run:
 
     @contextmanager
     def _backend(self, pinned: Optional[Entry] = None) -> Iterator[Backend]:
+        kind, preferred = self._server(pinned)
         made = backend.made(
-            pinned.backend if pinned else self.settings.backend,
+            kind,
             self.settings,
             self._trust,
             self.deadline,
             view=self._view,
-            preferred=pinned.server if pinned else "",
+            preferred=preferred,
             tell=self._tell,
         )
         with closing(made):
             yield made
+
+    def _server(self, pinned: Optional[Entry]) -> tuple[str, str]:
+        """Return the kind of backend and the server to try first; an option that says otherwise goes before both."""
+        settings = self.settings
+        if pinned is None or ("backend" in settings.options and settings.backend != pinned.backend):
+            return settings.backend, ""
+        if "server" in settings.options and pinned.server not in map(str, settings.servers()):
+            return pinned.backend, ""
+        return pinned.backend, pinned.server
 
     def _view(self) -> View:
         if self._seen is None:

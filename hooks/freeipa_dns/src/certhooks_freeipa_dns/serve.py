@@ -54,8 +54,10 @@ def run(args: argparse.Namespace, screen: cli.Screen) -> int:
     args.timeout = min(args.timeout, _SECONDS)
     front.core(args, screen, made)  # the state folder must be there before anybody is answered
 
+    run_name = front.run_of_service("httpreq")  # what an earlier process left does not choose this one's server
+
     def carry_out(operation: str, wanted: Any) -> None:
-        core = front.core(args, screen, made, run="httpreq")
+        core = front.core(args, screen, made, run=run_name)
         if operation == "present":
             core.add([wanted])
         else:

@@ -2,7 +2,7 @@
 
 Every setting has a name in the file (``keytab``), in the environment (``IPA_DNS_KEYTAB``) and, where it is of use
 there, an option (``--keytab``). IPA_SERVER, IPA_DOMAIN, IPA_USER and IPA_PASSWORD are an
-older dehydrated hook's.
+older dehydrated hook's, and count for dehydrated alone.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from certhooks.address import Address
 
+_DERIVED = {"discover", "options", "user_from"}
 DEFAULT = Path("/etc/certhooks/ipa_dns.ini")
 IPA_CONF = Path("/etc/ipa/default.conf")
 SECTIONS = ("ipa", "dns", "dehydrated", "serve")
@@ -63,7 +64,10 @@ class Settings:
     listen: str = "127.0.0.1:8553"
     clients: str = "/etc/certhooks/ipa_dns.clients"
 
-    discover: bool = False  # not a setting: no server was given: those of FreeIPA's SRV records may be used
+    # Not settings:
+    discover: bool = False  # no server was given: those of FreeIPA's SRV records may be used
+    options: frozenset[str] = frozenset()  # what was given as an option of the command
+    user_from: str = ""  # where ``user`` was set
 
     def servers(self) -> list[Address]:
         """Return the FreeIPA servers that are given, in order.
@@ -97,7 +101,7 @@ class Settings:
         if self.password_command:
             return secrets.from_command("password_command", self.password_command)
         raise CredentialsError(
-            f"there is no password for {self.user}",
+            f"there is no password for {self.user}" + (f" ({self.user_from})" if self.user_from else ""),
             hint="set password_file, or leave user out to use the host's keytab",
         )
 
@@ -106,8 +110,12 @@ def read(
     path: Optional[Path] = None,
     options: Optional[Mapping[str, Any]] = None,
     usual: Optional[Mapping[str, Any]] = None,
+    *,
+    old_names: bool = False,
 ) -> Settings:
     """Return the settings of the file, the environment and the options that are not None; ``usual`` ones else.
+
+    With ``old_names`` IPA_SERVER, IPA_DOMAIN, IPA_USER and IPA_PASSWORD count too; the last leaves the environment.
 
     Without ``path`` the file is $IPA_DNS_CONFIG, the systemd credential ``ipa_dns``, or the default,
     which may be missing.
@@ -125,15 +133,19 @@ def read(
         for key, text in written.items():
             _set(made, key, text, f"{key} in {file}")
     variables = {f"IPA_DNS_{key.upper()}": key for key in _keys() if key not in _SECRET}
-    named_in = {variable: key for variable, key in {**_OLD_NAMES, **variables}.items() if os.environ.get(variable)}
+    names = {**(_OLD_NAMES if old_names else {}), **variables}
+    named_in = {variable: key for variable, key in names.items() if os.environ.get(variable)}
     if _KEY & set(named_in.values()):
         made.user = made.ccache = ""  # who names a key means it, whatever the file has
     _one_login({key: os.environ[variable] for variable, key in named_in.items()}, "the environment")
     for variable, key in named_in.items():
-        _set(made, key, os.environ[variable], variable)
+        # No command that is started from here, such as that of ``install``, inherits a password.
+        text = os.environ.pop(variable) if key in _SECRET else os.environ[variable]
+        _set(made, key, text, variable)
     given = {key: value for key, value in (options or {}).items() if value is not None}
     if _KEY & set(given):
         made.user = made.ccache = ""
+    made.options = frozenset(given)
     for key, value in given.items():
         _set(made, key, str(value), f"--{key.replace('_', '-')}")
     _complete(made)
@@ -141,7 +153,7 @@ def read(
 
 
 def _keys() -> list[str]:
-    return [each.name for each in fields(Settings) if each.name != "discover"]
+    return [each.name for each in fields(Settings) if each.name not in _DERIVED]
 
 
 def _from_file(path: Path) -> dict[str, str]:
@@ -187,6 +199,8 @@ def _set(made: Settings, key: str, text: str, where: str) -> None:
         setattr(made, key, int(_number(text, where, 1, _MAX_PORT if key == "port" else _MAX_TTL)))
     else:
         setattr(made, key, text.strip())
+    if key == "user":
+        made.user_from = where
     allowed = {"backend": ("api", "update"), "require": ("all", "majority", "any")}.get(key)
     if allowed and getattr(made, key) not in allowed:
         raise UsageError(f"{where} is none of {', '.join(allowed)}: {text[:80]!r}")

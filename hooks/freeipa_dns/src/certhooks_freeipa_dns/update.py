@@ -172,11 +172,20 @@ class Update:
             changes = [make(record) for record in dict.fromkeys(records) if record.zone == zone]
             for some in (changes[at : at + _AT_ONCE] for at in range(0, len(changes), _AT_ONCE)):
                 self._deadline.check("the update")
-                where = self._where(zone)
-                if self._sign():
-                    self._signed(zone, some, where)
-                else:
-                    self._by_nsupdate(zone, some, where)
+                try:
+                    self._send(zone, some)
+                except CredentialsError:
+                    if not self._preferred:
+                        raise
+                    self._preferred, self._address = "", None  # written to once, it need not let us in any more
+                    self._send(zone, some)
+
+    def _send(self, zone: str, changes: Sequence[_Change]) -> None:
+        where = self._where(zone)
+        if self._sign():
+            self._signed(zone, changes, where)
+        else:
+            self._by_nsupdate(zone, changes, where)
 
     def _signed(self, zone: str, changes: Sequence[_Change], where: Address) -> None:
         if self._keyring is None:
