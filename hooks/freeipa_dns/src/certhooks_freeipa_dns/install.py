@@ -6,6 +6,7 @@ It may be in the middle of a device's commit: it is asked to stop and given time
 from __future__ import annotations
 
 import shlex
+import signal
 import subprocess
 import time
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 
 _STDERR = 2
+_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 _WAY_BACK = 600.0  # seconds after SIGTERM; pan_instcert takes up to 5 minutes to put back what was there before
 
 
@@ -43,12 +45,21 @@ def run(command: str, files: Mapping[str, str], screen: Screen, timeout: float) 
     if not argv:
         return 0
     screen.tell(files["domain"], f"running {argv[0]}")
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # until there is somebody to pass them on to
     try:
         # In a session of its own Ctrl-C reaches it once, through us: a second signal might cut its way back short.
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=_STDERR, start_new_session=True)
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=_STDERR,
+            start_new_session=True,
+            preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, before),  # noqa: PLW1509  no threads here
+        )
     except OSError as e:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         raise UsageError(f"the install command {argv[0]} cannot be run: {e.strerror or e}") from None
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         status = process.wait(timeout or None)
     except subprocess.TimeoutExpired:
         _stop(process)
