@@ -184,7 +184,7 @@ def test_vcenter_getcert_with_its_defaults() -> None:
         (["-c", "*.domain.local", VC], 2, "no wildcard"),
         (["-c", "other.domain.local", VC], 2, "would lack the vCenter's own name"),
         (["-c", VC, "-I", "256.1.1.1"], 2, "not an IPv4 address"),
-        (["-c", VC, "-a", "/nowhere"], 5, "cannot read credentials"),
+        (["-c", VC, "-a", "/nowhere"], 5, "there is no"),
         ([], 1, "-c is missing"),
     ],
 )
