@@ -121,7 +121,11 @@ OTHERWISE: dict[str, Ask] = {
     "lego httpreq": functools.partial(httpreq, Lego),
     "traefik httpreq": functools.partial(httpreq, Traefik),
 }
-MANY: dict[str, Ask] = {key: (CLIENTS | OTHERWISE)[key] for key in ("certbot-plugin", "dehydrated", "lego httpreq")}
+MANY: dict[str, Ask] = {
+    **CLIENTS,
+    "certbot": lambda lab, wanted: Certbot(lab.pebble).run(wanted, [command("ipa_dns_certbot")]),
+    **{key: OTHERWISE[key] for key in ("lego httpreq", "traefik httpreq")},
+}
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +163,7 @@ def test_clients_called_otherwise_get_certificates(lab: Lab) -> None:
 
 
 def test_twenty_names(lab: Lab) -> None:
-    """One certificate has twenty names, for three kinds of clients at once, and somebody else's values stay."""
+    """One certificate has twenty names, for every kind of client at once, and somebody else's values stay."""
     at_once(lab, [(client, TWENTY) for client in MANY.values()])
 
 
