@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 START_SECONDS = 20.0  # a start takes 0.05 s; the rest is for a loaded machine
 _SETTLED = 10.0  # seconds after which a folder that nobody holds is nobody's
-_DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 _FAMILY = ("unshare", "--pid", "--fork", "--kill-child", "--")  # whatever it starts, dies with it
 
 
@@ -145,7 +145,7 @@ class Daemons:
         self._hold.close()
 
     def _words(self, command: Sequence[str], *, family: bool) -> list[str]:
-        return [*_DIES_WITH_US, *self.prefix, *(_FAMILY if family else ()), *command]
+        return [*DIES_WITH_US, *self.prefix, *(_FAMILY if family else ()), *command]
 
 
 def tail(log: Path, lines: int = 30) -> str:

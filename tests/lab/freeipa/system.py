@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from tests.lab import machine
+from tests.lab.daemons import DIES_WITH_US
 from tests.lab.freeipa.names import PREFIX
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from tests.lab.freeipa.names import Node
 
-DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 _ENTER = Path(__file__).with_name("enter")
 _HOLD = "echo ready; exec tini -s -- sleep infinity >/dev/null 2>&1"
 _STOP_SECONDS = 10.0
