@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT = Path("/var/lib/certhooks")
 _KEPT = 20
+_HASH = 8  # characters
 _ABANDONED = 3600.0  # seconds; no write takes as long
 _MAX_FILE = 1024 * 1024
 RUNNING, DONE, UNCHANGED, STAGED, FAILED, UNDONE = (
@@ -44,7 +45,9 @@ class Attempt:
     """One try to bring one certificate to one target; times are seconds since the epoch.
 
     ``outcome`` is ``running`` until it ends; a run that was killed leaves it so. ``undone`` is a failure that
-    left nothing behind; ``staged`` is a candidate that somebody else will commit.
+    left nothing behind; ``staged`` is a candidate that somebody else will commit. ``endpoints`` is where the
+    certificate is to be seen. ``command`` in the folder ``cwd`` does it again; ``count`` is how many attempts in
+    succession ended so, of which this is the last.
     """
 
     fingerprint: str
@@ -59,6 +62,8 @@ class Attempt:
     steps: list[dict[str, Any]] = field(default_factory=list)
     touches: list[str] = field(default_factory=list)
     count: int = 1
+    endpoints: list[str] = field(default_factory=list)
+    cwd: str = ""
 
     def key(self) -> tuple[object, ...]:
         """Return what two attempts have in common that tell the same."""
@@ -158,7 +163,7 @@ class Journal:
 
     def records(self) -> Iterator[Record]:
         """Yield the record of every known target."""
-        for path in sorted(self.folder.glob("*.json")):
+        for path in sorted(self.folder.glob(f"*-{'[0-9a-f]' * _HASH}.json")):  # others keep lists of their own here
             record = self._read(path)
             if record:
                 yield record
@@ -211,7 +216,7 @@ def _attempt(stored: dict[str, Any]) -> Attempt:
         fits = isinstance(value, (int, float) if isinstance(usual, (int, float)) else type(usual))
         if not fits and (name, value) != ("ended", None):
             raise TypeError(name)
-    if not all(isinstance(text, str) for text in (*attempt.command, *attempt.touches)):
+    if not all(isinstance(text, str) for text in (*attempt.command, *attempt.touches, *attempt.endpoints)):
         raise TypeError("text")
     return attempt
 
@@ -246,7 +251,7 @@ def _last_held(fd: int) -> float:
 
 def _slug(name: str) -> str:
     readable = re.sub(r"[^A-Za-z0-9.-]+", "_", name)[:80].lstrip(".")
-    return f"{readable}-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:8]}"
+    return f"{readable}-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:_HASH]}"
 
 
 def state_error(error: Exception, path: Path) -> StateError:
