@@ -30,6 +30,7 @@ _STDERR = 2
 _DAY = 86400.0
 TIMEOUT = 900.0  # seconds; a commit takes one or two minutes, somebody else's before it as many
 _MAX_DIGITS = 4
+_VERBOSE = "say more; twice for debugging"
 EXIT_CODES = """\
 exit status:
   0 done or nothing to do      10 files, pair or chain        15 failed and rolled back
@@ -110,12 +111,28 @@ def parser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument("-v", "--verbose", action="count", default=0, help="say more; twice for debugging")
+    made.add_argument("-v", "--verbose", action="count", default=0, help=_VERBOSE)
     made.add_argument("--version", action=_Version, nargs=0, packages=packages, help="show versions and leave")
-    state = made.add_argument_group("state and log")
-    state.add_argument("--state-dir", type=path, metavar="DIR", help="journal and locks (default /var/lib/certhooks)")
-    state.add_argument("--log-file", type=path, metavar="FILE", help=f"log (default /var/log/{prog}.log)")
+    _add_state(made, prog)
     return made
+
+
+def subcommand(commands: Any, name: str, what: str) -> argparse.ArgumentParser:
+    """Return the parser of one of a command's subcommands, which takes the command's own options too.
+
+    ``commands`` is what ``add_subparsers()`` returned.
+    """
+    made: argparse.ArgumentParser = commands.add_parser(name, help=what, description=what, allow_abbrev=False)
+    made.add_argument("-v", "--verbose", action="count", default=argparse.SUPPRESS, help=_VERBOSE)
+    _add_state(made, made.prog.split()[0], default=argparse.SUPPRESS)
+    return made
+
+
+def _add_state(made: argparse.ArgumentParser, prog: str, **default: Any) -> None:
+    state = made.add_argument_group("state and log")
+    what = "journal and locks (default /var/lib/certhooks)"
+    state.add_argument("--state-dir", type=path, metavar="DIR", help=what, **default)
+    state.add_argument("--log-file", type=path, metavar="FILE", help=f"log (default /var/log/{prog}.log)", **default)
 
 
 def word(text: str) -> str:
@@ -175,12 +192,12 @@ def add_push_options(made: argparse.ArgumentParser, *, several: bool = True, pru
         "--timeout", type=seconds, default=TIMEOUT, metavar="SECONDS", help="for the whole run (default 900)"
     )
     if several:
-        push.add_argument("--jobs", type=_count, default=100, metavar="N", help="devices side by side (default 100)")
+        push.add_argument("--jobs", type=count, default=100, metavar="N", help="devices side by side (default 100)")
     push.add_argument("--json", action="store_true", help="one JSON object a target on standard output")
 
 
-def push_options(args: argparse.Namespace, *, command: Sequence[str], stage_only: bool = False) -> Options:
-    """Return ``add_push_options``' values as deploy() takes them.
+def push_options(args: argparse.Namespace, *, stage_only: bool = False) -> Options:
+    """Return ``add_push_options``' values as deploy() takes them, with the command that does the same again.
 
     Raises:
         UnreachableError: a --probe that is no address.
@@ -196,8 +213,22 @@ def push_options(args: argparse.Namespace, *, command: Sequence[str], stage_only
         prune=getattr(args, "prune", False),
         stage_only=stage_only,
         probes=tuple(address.parse(text) for text in args.probe),
-        command=tuple(command),
+        command=(*_program(), *args.words),
+        cwd=_cwd(),
     )
+
+
+def _program() -> list[str]:
+    """Return how this program is started from anywhere: by its path, or as a module where it has no script."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return [sys.executable, "-I", "-m", spec.name] if spec else [os.path.abspath(sys.argv[0])]  # noqa: PTH100  no links
+
+
+def _cwd() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:  # removed under our feet: what relative words mean is lost with it
+        return ""
 
 
 def trust(args: argparse.Namespace) -> Trust:
@@ -428,7 +459,8 @@ def seconds(text: str) -> float:
     return value
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """Return an option's value as a whole number from 1 to 9999."""
     if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS and int(text) > 0):
         raise argparse.ArgumentTypeError(f"not a number from 1 to 9999: {text!r}")
     return int(text)

@@ -123,6 +123,19 @@ class Record:
                 break
         return found - {""}
 
+    def pushed(self) -> Optional[Attempt]:
+        """Return the newest attempt that ended well: what the target should have, as far as we know."""
+        return next((one for one in reversed(self.attempts) if one.outcome in {DONE, UNCHANGED, STAGED}), None)
+
+    def failures(self) -> int:
+        """Return how many attempts in succession, up to the newest, ended badly."""
+        found = 0
+        for attempt in reversed(self.attempts):
+            if attempt.outcome not in {FAILED, UNDONE}:
+                break
+            found += attempt.count
+        return found
+
     def _write(self) -> None:
         document = {"version": 1, "target": self.target, "attempts": [vars(a) for a in self.attempts]}
         try:
@@ -189,6 +202,31 @@ class Journal:
                     os.pwrite(fd, f"{time.time():017.6f}\n".encode(), 0)
         finally:
             os.close(fd)
+
+    def is_held(self, device: str) -> bool:
+        """Tell whether a run holds the device just now."""
+        try:
+            fd = os.open(self.folder / f"{_slug(device)}.lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:  # no run has ever held it
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def forget(self, target: str) -> bool:
+        """Remove what is known of a target; tell whether anything was."""
+        path = self.folder / f"{_slug(target)}.json"
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return False
+        except OSError as e:
+            raise state_error(e, path) from e
+        return True
 
     def _read(self, path: Path) -> Optional[Record]:
         try:

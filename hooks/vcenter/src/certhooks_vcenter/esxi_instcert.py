@@ -72,16 +72,27 @@ def entry() -> None:
     cli.entry(main)
 
 
-def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
-    from certhooks.deadline import Deadline
-    from certhooks_vcenter import fit, vmwrc
-    from certhooks_vcenter.esxi import Order, device_name
+def places(args: argparse.Namespace) -> list[install.Place]:
+    """Return where the options want the certificate.
+
+    Raises:
+        UsageError, UnreachableError: they cannot be meant so.
+    """
+    from certhooks_vcenter.esxi import device_name
 
     if bool(args.common_name) == args.csr:
         raise UsageError("give either -c CERT_CN or --csr", hint=f"{PROG} --help")
     devices = install.addresses(args.devices, f"{PROG} --csr --vcenter vc01.example.com esx01.example.com")
+    return [install.Place(each, device_name(each), device_name(each), served=True) for each in devices]
+
+
+def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
+    from certhooks.deadline import Deadline
+    from certhooks_vcenter import fit, vmwrc
+    from certhooks_vcenter.esxi import Order
+
+    where = places(args)
     vcenter = address.parse(args.vcenter) if args.vcenter else None
-    places = [install.Place(each, device_name(each), device_name(each)) for each in devices]
 
     def prepare() -> install.Prepared:
         if args.csr:
@@ -93,11 +104,11 @@ def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
         credentials = vmwrc.read(vmwrc.locate(args.cred_file))
 
         def targets(contexts: install.Contexts) -> list[EsxiTarget]:
-            return [_target(each, vcenter, args, roots, sign, credentials, contexts) for each in devices]
+            return [_target(each.address, vcenter, args, roots, sign, credentials, contexts) for each in where]
 
         return bundle, targets
 
-    return install.push(args, screen, places, prepare)
+    return install.push(args, screen, where, prepare)
 
 
 def _target(  # noqa: PLR0917  it is all of a host's surroundings

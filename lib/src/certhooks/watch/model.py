@@ -54,8 +54,11 @@ class Sight(NamedTuple):
 class Finding(NamedTuple):
     """One thing that is worth telling, and what to do about it.
 
-    ``kind`` is stable while the words change: expired, expiring, ca, unissued, failed, missing, differs, silent, lost,
-    loop, conflict, gone, unknown.
+    ``kind`` is stable while the words change: ``certmonger`` (it does not answer), ``ca`` (no certificate, or not
+    renewed), ``expiring``, ``expired``; of a placement: ``behind`` (it does not have what it should), ``failed``
+    (it has, but the last look failed), ``differs`` (it serves another one), ``silent`` (it does not answer), ``stuck``
+    (a run does not end), ``staged``, ``conflict`` (two certificates for one target), ``unknown`` (its command is not
+    understood).
     """
 
     level: Level
@@ -71,10 +74,13 @@ class Placement:
     Args:
         target: the journal's key of it.
         label: what people call it.
-        command: what installs the certificate there.
+        command: what installs the certificate there, started in ``cwd``, by ``uid`` where that is not our own; it has
+            ``timeout`` seconds by itself.
         pushed: what was last brought there with success, and ``pushed_at`` when that was last seen to be so.
-        tried_at: when the last attempt began; ``failure`` how it ended, empty where it ended well.
+        tried_at: when the last attempt began; ``failure`` how it ended, empty where it ended well; ``failures`` how
+            many in succession did not.
         running: whether an attempt is under way now.
+        staged: whether the last one left it in a candidate, for somebody else to commit.
         endpoints: where it is to be seen; ``served`` what was seen there.
         next_try: when reconcile will run the command again; None when there is no reason to.
     """
@@ -82,6 +88,9 @@ class Placement:
     target: str
     label: str
     command: tuple[str, ...] = ()
+    cwd: str = "/"
+    uid: str = ""
+    timeout: float = 900.0
     pushed: Optional[Leaf] = None
     pushed_at: Optional[float] = None
     tried_at: Optional[float] = None
@@ -109,15 +118,20 @@ class Watched:
         source: the request's nickname or the file's path.
         origin: ``certmonger``, ``file`` or ``journal`` (known from a former push alone).
         leaf: the certificate that the targets should have; None until it is issued, or where nothing holds it.
-        state: certmonger's words for the request's state.
+        file: where the leaf lies, where that is known.
+        state: certmonger's name for the request's state; ``stuck`` whether it gets no further by itself; ``advice``
+            what to do about its state or ``ca_error``.
     """
 
     name: str
     source: str
     origin: str
     leaf: Optional[Leaf] = None
+    file: str = ""
     state: str = ""
+    stuck: bool = False
     ca_error: Optional[str] = None
+    advice: Optional[str] = None
     findings: tuple[Finding, ...] = ()
     placements: tuple[Placement, ...] = ()
 
@@ -154,4 +168,4 @@ class Overview:
         """Return it for ``--json``: the fields' names, levels as words, times as ISO 8601 in UTC."""
         from certhooks.watch.plain import as_plain
 
-        return as_plain(self)
+        return dict(as_plain(self))
