@@ -19,7 +19,7 @@ DEVICES = ("fw", "pan", "vc", "esx", "lb")
 VALIDITIES = (47, 90, 90, 200, 398, 730)  # days
 HOSTILE = (
     "<script>document.title='owned'</script>",
-    "\"><img src=x onerror=\"document.title='owned'\">",
+    '"><img src=x onerror="document.title=\'owned\'">',
     "</style><style>body{display:none}</style>",
     "a\nb\r\x1b[31mred\x1b[0m\x07\x00",
     "right\u202eto\u202cleft \u05d0\u05d1\u05d2",
@@ -162,9 +162,7 @@ def _failed(watched: Watched, at: float) -> Watched:
 def _missing(watched: Watched, at: float) -> Watched:
     finding = Finding(Level.CRITICAL, "missing", "the renewed certificate was never pushed", "certhooks reconcile")
     old = _old(watched, at, 11.5)
-    return _placed(
-        watched, finding, pushed=old, pushed_at=at - 78 * DAY, served=_shown(watched, old), next_try=at + 60
-    )
+    return _placed(watched, finding, pushed=old, pushed_at=at - 78 * DAY, served=_shown(watched, old), next_try=at + 60)
 
 
 def _differs(watched: Watched, at: float) -> Watched:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 _PAST, _FUTURE, _AT_LEAST = 120 * DAY, 400 * DAY, 30 * DAY  # how far the timeline reaches
+_SOON = 14 * DAY  # time left that is shown in the row's colour
 _NAMES, _LANES, _OPEN = 2, 4, 20  # names in a line, bars below the tracked one, details that are open at first
 _LABELS = 3  # on a narrow screen one month in so many is named
 _VERDICTS = {
@@ -132,11 +133,11 @@ def _head(overview: Overview, shown: list[Watched]) -> Iterator[str]:
     said = ", ".join(filter(None, (_number(len(shown), "certificate"), _number(targets, "target"), step)))
     counted = dict(words.counts(each.level for each in shown))
     yield (
-        f"<header class=l{level:d}><svg viewBox=\"0 0 24 24\" aria-hidden=true>{_SIGNS[level]}</svg>"
+        f'<header class=l{level:d}><svg viewBox="0 0 24 24" aria-hidden=true>{_SIGNS[level]}</svg>'
         f"<div><h1>{_VERDICTS[level]}</h1><p>{said}"
         f"<p><small>seen from <b>{_text(overview.host)}</b> at {_time(overview.at)}</small></div>\n"
-        '<fieldset><legend class=h>Show certificates</legend>'
-        f'<label><input type=radio name=f id=f checked><b>{len(shown)}</b>all</label>'
+        "<fieldset><legend class=h>Show certificates</legend>"
+        f"<label><input type=radio name=f id=f checked><b>{len(shown)}</b>all</label>"
     )
     for each, number in counted.items():
         yield f"<label class=l{each:d}><input type=radio name=f id=f{each:d}><b>{number}</b>{each.word}</label>"
@@ -164,7 +165,7 @@ def _timeline(shown: list[Watched], scale: _Scale) -> Iterator[str]:
         "<section><h2>Validity, most urgent first</h2><p class=k><small><i class=c></i>certificate that is tracked</small>"
         "<small><i></i>served, in step</small><small class=w><i class=x></i>served, out of step</small>"
         "<small><i class=n></i>today</small></p>\n<table class=t><caption class=h>One line a certificate: its name, its "
-        "validity, and what is left of it</caption>\n<thead><tr><th scope=col>certificate<th scope=col class=\"a b\">"
+        'validity, and what is left of it</caption>\n<thead><tr><th scope=col>certificate<th scope=col class="a b">'
         f"<span class=h>validity</span>{scale.axis()}<th scope=col>time left</thead>\n<tbody>\n"
     )
     for number, watched in enumerate(shown):
@@ -177,8 +178,8 @@ def _row(number: int, watched: Watched, scale: _Scale) -> str:
     badge = "" if level is Level.OK else f"<span class=v>{level.word}</span> "
     labels = words.first([each.label for each in watched.placements], _NAMES)
     return (
-        f"<tr class=l{level:d}><th scope=row>{badge}<a href=#c{number}><bdi>{_text(_name(watched))}</bdi></a>"
-        f"<small>{_text(f'on {labels}' if labels else 'on no target')}</small>"
+        f"<tr class=l{level:d}><th scope=row><a href=#c{number}><bdi>{_text(_name(watched))}</bdi></a>"
+        f"<small>{badge}{_text(f'on {labels}' if labels else 'on no target')}</small>"
         f"<td class=b>{''.join(_bars(watched, scale))}{_words(watched, scale.now)}<td>{_left(watched, scale.now)}\n"
     )
 
@@ -225,9 +226,9 @@ def _left(watched: Watched, now: float) -> str:
     """Return how long the first of all that is tracked or served is valid yet."""
     first = words.ends(watched)
     if not math.isfinite(first):
-        return "unknown"
-    tone = " class=w" if first < now or watched.level is not Level.OK else ""
-    shown = f"{_long(words.span(first - now))}" if first > now else f"ended {_long(words.span(now - first))} ago"
+        return "<small>not known</small>"
+    tone = " class=w" if first < now + _SOON else ""
+    shown = _long(words.span(first - now) if first > now else f"ended {words.span(now - first)} ago")
     return f"<b{tone}>{shown}</b><small>until {_date(first)}</small>"
 
 
@@ -274,7 +275,7 @@ def _target(watched: Watched, placement: Placement, now: float) -> str:
     failures = f"<small>{_number(placement.failures, 'failure')}</small>" if placement.failures else ""
     return (
         f"<tr><th scope=row><bdi>{_text(placement.label)}</bdi>{command}<td data-n=pushed>{pushed}{when}"
-        f"<td data-n=served>{'<br>'.join(_sights(watched, placement, now))}<td data-n=\"next try\">{following}{failures}"
+        f'<td data-n=served>{"<br>".join(_sights(watched, placement, now))}<td data-n="next try">{following}{failures}'
     )
 
 
@@ -284,7 +285,7 @@ def _sights(watched: Watched, placement: Placement, now: float) -> Iterator[str]
     for sight in placement.served:
         where = f"<small>{_text(f'{sight.endpoint} {sight.ip}')}</small>" if len(placement.served) > 1 else ""
         if sight.leaf is None:
-            yield f"<span class=\"w l1\">not seen: {_text(sight.error)}</span>{where}"
+            yield f'<span class="w l1">not seen: {_text(sight.error)}</span>{where}'
             continue
         step = "in step" if words.same(sight.leaf, want) else "out of step" if want else ""
         tone = ' class="w l2"' if step == "out of step" else ""
