@@ -88,7 +88,7 @@ def _certificate(metrics: _Metrics, watched: Watched) -> None:
     if leaf:
         metrics.add("certificate_not_before_timestamp_seconds", leaf.not_before, labels)
         metrics.add("certificate_not_after_timestamp_seconds", leaf.not_after, labels)
-    for placement in sorted(watched.placements, key=lambda each: words.rank(each.level)):
+    for placement in sorted(watched.placements, key=lambda each: -each.level.rank):
         _target(metrics, watched, placement, {**labels, "target": placement.target})
 
 

@@ -7,14 +7,18 @@ eye is. What does not fit beside each other stands below each other.
 from __future__ import annotations
 
 import textwrap
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 
 from certhooks.watch import words
 from certhooks.watch.model import Level
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from typing import Optional
+
+    from rich.console import Console
+    from rich.table import Table
 
     from certhooks.cli import Screen
     from certhooks.watch.model import Leaf, Overview, Placement
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 _HEAD = ("level", "certificate", "target", "tracked", "pushed", "served", "certmonger", "next try")
 _LEVEL, _NAMES, _SERVED = 0, (1, 2), 5  # columns
 _GAP = 2
+_USUAL = 80  # columns
 _NARROWEST = 28  # characters; a name that is folded more is not read
 _INDENT = " " * 10
 _STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.CRITICAL: "bold red", Level.UNKNOWN: "magenta"}
@@ -38,14 +43,9 @@ class _Line(NamedTuple):
 def show(overview: Overview, screen: Screen, *, verbose: int = 0) -> None:
     """Print the overview as the screen can show it; with ``verbose`` also what is served at each address."""
     lines = [_line(row, overview.at) for row in words.rows(overview)]
-    if screen.paints:
-        try:
-            import rich  # noqa: F401  whether it is there; a terminal without it has plain lines
-        except ImportError:
-            pass
-        else:
-            _paint(overview, lines, screen, verbose)
-            return
+    if screen.paints and find_spec("rich"):
+        _paint(overview, lines, screen, verbose)
+        return
     for text in _plain(overview, lines, screen.columns, verbose):
         screen.say(text)
 
@@ -53,7 +53,7 @@ def show(overview: Overview, screen: Screen, *, verbose: int = 0) -> None:
 def _line(row: words.Row, now: float) -> _Line:
     watched, placement = row
     state = watched.state or ("" if watched.origin == "certmonger" else watched.origin)
-    cells = [row.level.name, watched.name or watched.source, "", _leaf(watched.leaf, now), "", "", state, ""]
+    cells = [row.level.name, words.title(watched), "", _leaf(watched.leaf, now), "", "", state, ""]
     out_of_step = False
     if placement:
         pushed = words.short(placement.pushed) if placement.pushed else ""
@@ -82,12 +82,12 @@ def _served(want: Optional[Leaf], placement: Placement, now: float) -> str:
 
 def _plain(overview: Overview, lines: list[_Line], columns: Optional[int], verbose: int) -> Iterator[str]:
     """Yield the lines for a terminal so many columns wide, or for a pipe that takes any length."""
-    summary = words.clean(words.summary(overview))
+    summary = words.summary(overview)
     if columns is None:
         yield summary
     if lines:
-        widths = [max(map(len, column)) for column in zip(_HEAD, *(line.cells for line in lines))]
-        if columns is None or sum(widths) + _GAP * (len(widths) - 1) <= columns:
+        widths = _widths(lines)
+        if columns is None or _together(widths) <= columns:
             for cells in [tuple(name.upper() for name in _HEAD), *(line.cells for line in lines)]:
                 yield (" " * _GAP).join(cell.ljust(width) for cell, width in zip(cells, widths)).rstrip()
         else:
@@ -149,50 +149,62 @@ def _seen(overview: Overview) -> Iterator[str]:
 
 def _paint(overview: Overview, lines: list[_Line], screen: Screen, verbose: int) -> None:
     """Print the same with colours."""
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-    columns = screen.columns or 80
+    columns = screen.columns or _USUAL
     console = Console(
         width=columns, force_terminal=True, color_system="standard", legacy_windows=False, highlight=False
     )
-
-    def styled(line: str, level: Level) -> Text:
-        """Return a line with its level's name in colour."""
-        text = Text(line)
-        if line.startswith(level.name):
-            text.stylize(_STYLES[level], 0, len(level.name))
-        return text
-
-    def printed(line: str, level: Level) -> None:
-        console.print(styled(line, level), soft_wrap=True)
-
     with console.capture() as captured:
-        widths = [max(map(len, column)) for column in zip(_HEAD, *(line.cells for line in lines))]
-        least = [min(width, _NARROWEST) if at in _NAMES else width for at, width in enumerate(widths)]
-        if not lines:
-            pass
-        elif sum(least) + _GAP * (len(least) - 1) <= columns:
-            table = Table(box=box.SIMPLE_HEAD, padding=(0, _GAP - 1, 0, 0), show_edge=False, pad_edge=False)
-            for at, (name, width) in enumerate(zip(_HEAD, least)):
-                table.add_column(name, no_wrap=at not in _NAMES, min_width=width, overflow="fold")
-            for line in lines:
-                cells = [Text(cell) for cell in line.cells]
-                cells[_LEVEL].stylize(_STYLES[line.level])
-                if line.out_of_step:
-                    cells[_SERVED].stylize(_STYLES[Level.CRITICAL])
-                table.add_row(*cells)
+        table = _rich_table(lines, columns)
+        if table:
             console.print(table)
         else:
             for line in lines:
                 for part in _card(line, columns):
-                    printed(part, line.level)
+                    _print_line(console, part, line.level)
         for level, part in _told(overview, columns, verbose):
-            printed(part, level)
+            _print_line(console, part, level)
         console.print()
-        summary = Text(words.summary(overview))
-        summary.stylize(_STYLES[overview.level], 0, len(f"certhooks {overview.level.name}"))
-        console.print(summary)
+        for part in _wrapped(words.summary(overview), columns, ""):
+            _print_line(console, part, overview.level, f"certhooks {overview.level.name}")
     screen.paint(captured.get())
+
+
+def _rich_table(lines: list[_Line], columns: int) -> Optional[Table]:
+    """Return the rows as a table; None when there are none or it would not fit."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    widths = [min(width, _NARROWEST) if at in _NAMES else width for at, width in enumerate(_widths(lines))]
+    if not lines or _together(widths) > columns:
+        return None
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, _GAP - 1, 0, 0), show_edge=False, pad_edge=False)
+    for at, (name, width) in enumerate(zip(_HEAD, widths)):
+        table.add_column(name, no_wrap=at not in _NAMES, min_width=width, overflow="fold")
+    for line in lines:
+        cells = [Text(cell) for cell in line.cells]
+        cells[_LEVEL].stylize(_STYLES[line.level])
+        if line.out_of_step:
+            cells[_SERVED].stylize(_STYLES[Level.CRITICAL])
+        table.add_row(*cells)
+    return table
+
+
+def _print_line(console: Console, line: str, level: Level, word: str = "") -> None:
+    """Print a line with its level's name in colour."""
+    from rich.text import Text
+
+    text, word = Text(line), word or level.name
+    if line.startswith(word):
+        text.stylize(_STYLES[level], 0, len(word))
+    console.print(text, soft_wrap=True)
+
+
+def _widths(lines: list[_Line]) -> list[int]:
+    return [max(map(len, column)) for column in zip(_HEAD, *(line.cells for line in lines))]
+
+
+def _together(widths: list[int]) -> int:
+    return sum(widths) + _GAP * (len(widths) - 1)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from certhooks.cli import safe
 from certhooks.secrets import redact
-from certhooks.watch.model import DAY, Level, Placement, Watched
+from certhooks.watch import judge
+from certhooks.watch.model import DAY, Level, Placement, Watched, worst
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,7 +21,7 @@ HOUR = 3600.0
 _UNITS = ((DAY, "d"), (HOUR, "h"), (60.0, "min"), (1.0, "s"))
 _SHORT = 8  # characters of a fingerprint that people compare
 _FIRST_LINE = 200  # characters; what is longer is cut off in a pager
-_WORST_FIRST = (Level.CRITICAL, Level.UNKNOWN, Level.WARNING, Level.OK)
+_WORST_FIRST = sorted(Level, key=lambda level: -level.rank)
 
 
 class Row(NamedTuple):
@@ -32,8 +33,8 @@ class Row(NamedTuple):
     @property
     def level(self) -> Level:
         """The worst that is told of the two."""
-        own = max((finding.level for finding in self.watched.findings), default=Level.OK)
-        return own if self.placement is None else max(own, self.placement.level)
+        findings = [*self.watched.findings, *(self.placement.findings if self.placement else ())]
+        return worst(finding.level for finding in findings)
 
 
 class Told(NamedTuple):
@@ -46,17 +47,12 @@ class Told(NamedTuple):
 def rows(overview: Overview) -> list[Row]:
     """Return what is watched, one row a placement, worst and most urgent first."""
     made = [Row(each, one) for each in overview.watched for one in (each.placements or (None,))]
-    return sorted(made, key=lambda row: (rank(row.level), ends(row.watched, row.placement), row.watched.name))
+    return sorted(made, key=lambda row: (-row.level.rank, ends(row.watched, row.placement), row.watched.name))
 
 
 def certificates(overview: Overview) -> list[Watched]:
     """Return what is watched, worst and most urgent first."""
-    return sorted(overview.watched, key=lambda each: (rank(each.level), ends(each), each.name))
-
-
-def rank(level: Level) -> int:
-    """Return how far up a level stands; what is not known may be anything but the worst."""
-    return _WORST_FIRST.index(level)
+    return sorted(overview.watched, key=lambda each: (-each.level.rank, ends(each), each.name))
 
 
 def ends(watched: Watched, only: Optional[Placement] = None) -> float:
@@ -86,17 +82,13 @@ def same(one: Optional[Leaf], other: Optional[Leaf]) -> bool:
 
 
 def in_step(watched: Watched, placement: Placement) -> Optional[bool]:
-    """Tell whether the target has what belongs there; None when that cannot be known.
+    """Tell whether the target has what belongs there, as ``judge`` sees it; None when nobody knows what that is."""
+    return judge.in_step(watched, placement) if wanted(watched, placement) else None
 
-    What is seen counts; where nothing can be seen, what was pushed.
-    """
-    want = wanted(watched, placement)
-    seen = [sight.leaf for sight in placement.served if sight.leaf]
-    if want is None or (placement.served and not seen):
-        return None
-    if seen:
-        return all(same(leaf, want) for leaf in seen)
-    return same(placement.pushed, want)
+
+def told_of(watched: Watched) -> list[tuple[Optional[Placement], Finding]]:
+    """Return every finding about a certificate and its targets, worst first."""
+    return sorted(watched.told(), key=lambda each: -each[1].level.rank)
 
 
 def told(overview: Overview) -> list[Told]:
@@ -104,8 +96,8 @@ def told(overview: Overview) -> list[Told]:
     found = [Told("", finding) for finding in overview.findings]
     for watched in certificates(overview):
         for placement, finding in watched.told():
-            found.append(Told(f"{watched.name} on {placement.label}" if placement else watched.name, finding))
-    return sorted(found, key=lambda each: rank(each.finding.level))
+            found.append(Told(f"{title(watched)} on {placement.label}" if placement else title(watched), finding))
+    return sorted(found, key=lambda each: -each.finding.level.rank)
 
 
 def counts(levels: Iterable[Level]) -> Iterator[tuple[Level, int]]:
@@ -175,3 +167,8 @@ def first(names: list[str], most: int) -> str:
     """Return the first of some names, and how many more there are."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def title(watched: Watched) -> str:
+    """Return what a certificate is called."""
+    return watched.name or watched.source
