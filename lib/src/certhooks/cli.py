@@ -249,7 +249,8 @@ def trust(args: argparse.Namespace) -> Trust:
 class Screen:
     """Progress and results for people: one live line on a terminal, plain lines with -v elsewhere.
 
-    Progress, errors and hints go to standard error, results to standard output.
+    Progress, errors and hints go to standard error, results to standard output: ``columns`` is that terminal's width,
+    None where it is none, and ``paints`` tells whether it shows colours.
     """
 
     def __init__(
@@ -261,6 +262,8 @@ class Screen:
         self._err = err or sys.stderr
         self._live = self._err.isatty() and os.environ.get("TERM") != "dumb"
         self._color = self._live and not os.environ.get("NO_COLOR")
+        self.columns = _columns() if self._out.isatty() else None
+        self.paints = bool(self.columns) and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
         self._drawn = False
         self._lock = threading.Lock()
 
@@ -270,9 +273,9 @@ class Screen:
         with self._lock:
             if self.verbose:
                 self._clear()
-                _put(self._err, f"{_safe(text)}\n")
+                _put(self._err, f"{safe(text)}\n")
             elif self._live:
-                _put(self._err, f"\r\033[K{_safe(text)[: _columns() - 1]}")
+                _put(self._err, f"\r\033[K{safe(text)[: _columns() - 1]}")
                 self._drawn = True
 
     def say(self, text: str) -> None:
@@ -281,7 +284,13 @@ class Screen:
 
         with self._lock:
             self._clear()
-            _put(self._out, f"{_safe(redact(text))}\n")
+            _put(self._out, f"{safe(redact(text))}\n")
+
+    def paint(self, text: str) -> None:
+        """Print a result that has its colours, and nothing else that a terminal would obey."""
+        with self._lock:
+            self._clear()
+            _put(self._out, text)
 
     def warn(self, text: str) -> None:
         """Print a remark that is no failure."""
@@ -301,7 +310,7 @@ class Screen:
         with self._lock:
             self._clear()
             one_line = " ".join(redact(text).splitlines())
-            _put(self._err, f"{self.prog}: {shown} {_safe(one_line)}\n")
+            _put(self._err, f"{self.prog}: {shown} {safe(one_line)}\n")
 
     def _clear(self) -> None:
         if self._drawn:
@@ -312,7 +321,10 @@ class Screen:
 def _put(stream: TextIO, text: str) -> None:
     """Write and flush; that nobody reads, or a full disk, makes no failure of what is done on a device."""
     with suppress(OSError, ValueError):
-        stream.write(text)
+        try:
+            stream.write(text)
+        except UnicodeEncodeError as e:  # a locale without these letters: better spelt out than not said
+            stream.write(text.encode(e.encoding, "backslashreplace").decode(e.encoding))
         stream.flush()
 
 
@@ -466,7 +478,7 @@ def count(text: str) -> int:
     return int(text)
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
     """Return the text without anything that a terminal would obey."""
     return "".join(c if c.isprintable() else "?" for c in text)
 

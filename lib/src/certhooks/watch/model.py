@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 DAY = 86400.0
 
@@ -27,6 +27,16 @@ class Level(IntEnum):
     def word(self) -> str:
         """The level in lower case, as people and labels show it."""
         return self.name.lower()
+
+    @property
+    def rank(self) -> int:
+        """How far up it stands, the worst being 3: that something is not known hides no fault that is."""
+        return (0, 1, 3, 2)[self]
+
+
+def worst(levels: Iterable[Level]) -> Level:
+    """Return the level that all of them amount to."""
+    return max(levels, default=Level.OK, key=lambda level: level.rank)
 
 
 class Leaf(NamedTuple):
@@ -106,7 +116,7 @@ class Placement:
     @property
     def level(self) -> Level:
         """The worst of its findings."""
-        return max((finding.level for finding in self.findings), default=Level.OK)
+        return worst(finding.level for finding in self.findings)
 
 
 @dataclass(frozen=True)
@@ -138,7 +148,7 @@ class Watched:
     @property
     def level(self) -> Level:
         """The worst of its own findings and of its placements."""
-        return max((finding.level for _where, finding in self.told()), default=Level.OK)
+        return worst(finding.level for _where, finding in self.told())
 
     def told(self) -> Iterator[tuple[Optional[Placement], Finding]]:
         """Yield every finding, with the placement that it is about."""
@@ -161,8 +171,7 @@ class Overview:
     @property
     def level(self) -> Level:
         """The worst of all."""
-        levels = [*(finding.level for finding in self.findings), *(one.level for one in self.watched)]
-        return max(levels, default=Level.OK)
+        return worst([*(finding.level for finding in self.findings), *(one.level for one in self.watched)])
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for ``--json``: the fields' names, levels as words, times as ISO 8601 in UTC."""
