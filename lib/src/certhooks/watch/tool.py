@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from certhooks.watch.model import Overview
     from certhooks.watch.reconcile import Outcome
     from certhooks.watch.schedule import Task
+    from certhooks.watch.settings import Settings
 
 PROG = "certhooks"
 _EXAMPLES = """\
@@ -38,6 +39,9 @@ exit status:
   of status, as Nagios reads it: 0 all is well, 1 warning, 2 critical, 3 could not be found out
   of the others: 0, or that of the first install command that failed (see pan_instcert --help); 70 a fault of our own
 """
+
+
+_TELLING = 120.0  # seconds for all messages to all people
 
 
 class _UnknownError(Error):
@@ -75,7 +79,8 @@ def parser() -> argparse.ArgumentParser:
 
     notify = cli.subcommand(commands, "notify", "deliver the messages that wait")
     notify.add_argument("--test", action="store_true", help="send one message to everybody now")
-    notify.add_argument("--config", type=cli.path, metavar="FILE", help="default /etc/certhooks/notify.conf")
+    for each in (status, reconcile, notify):
+        each.add_argument("--config", type=cli.path, metavar="FILE", help="default /etc/certhooks/notify.conf")
 
     forget = cli.subcommand(commands, "forget", "drop what is known of a device")
     forget.add_argument("devices", nargs="+", metavar="FQDN[:PORT]", help="as status shows it")
@@ -104,14 +109,26 @@ def _operate(args: argparse.Namespace, screen: cli.Screen) -> int:
 
 def _add_limits(made: argparse.ArgumentParser) -> None:
     for option, days in (("--warning", 14), ("--critical", 7)):
-        what = f"days before expiry (default {days}; less for certificates that live less than 8 weeks)"
-        made.add_argument(option, type=_days, default=float(days), metavar="DAYS", help=what)
+        what = f"days before expiry (default {days}, or notify.conf's; fewer for certificates of less than 8 weeks)"
+        made.add_argument(option, type=_days, metavar="DAYS", help=what)
 
 
-def _limits(args: argparse.Namespace) -> Limits:
+def _settings(args: argparse.Namespace) -> Settings:
+    from certhooks.watch import settings
+
+    return settings.read(args.config or settings.DEFAULT)
+
+
+def _limits(args: argparse.Namespace, settings: Settings) -> Limits:
+    """Return the limits of the options, else of the settings, else ours."""
     from certhooks.watch.judge import Limits
 
-    return Limits(args.warning, args.critical)
+    usual = Limits()
+    pairs = (
+        (args.warning, settings.warning_days, usual.warning_days),
+        (args.critical, settings.critical_days, usual.critical_days),
+    )
+    return Limits(*(next(days for days in each if days is not None) for each in pairs))
 
 
 def _state_dir(args: argparse.Namespace) -> Path:
@@ -136,8 +153,8 @@ def _overview(args: argparse.Namespace, screen: cli.Screen) -> Overview:
     from certhooks.watch.observe import assess, look
     from certhooks.watch.schedule import Tries
 
-    folder = _state_dir(args)
-    return assess(look(folder, tell=screen.tell), Tries(folder), _limits(args))
+    folder, limits = _state_dir(args), _limits(args, _settings(args))
+    return assess(look(folder, tell=screen.tell), Tries(folder), limits)
 
 
 def _write(args: argparse.Namespace, screen: cli.Screen, overview: Overview) -> None:
@@ -180,21 +197,20 @@ def _reconcile(args: argparse.Namespace, screen: cli.Screen) -> int:
     from certhooks.journal import Journal
     from certhooks.watch.reconcile import Reconcile
 
-    folder = _state_dir(args)
-    made = Reconcile(
-        folder, screen, _limits(args), seconds=args.timeout, jobs=args.jobs, at_once=args.now or args.dry_run
-    )
+    folder, settings = _state_dir(args), _settings(args)
+    limits = _limits(args, settings)
+    made = Reconcile(folder, screen, limits, seconds=args.timeout, jobs=args.jobs, at_once=args.now)
     if args.dry_run:
         return _show_plan(screen, *made.plan(), at_once=args.now)
     try:
         with Journal(folder).lock("certhooks reconcile", Deadline(0.0)):
             outcome = made.run()
-            _tell_people(args, screen, folder, outcome.overview)
+            told = _tell_people(screen, folder, settings, outcome.overview)
     except BusyError:
         screen.tell("", "another reconcile is at work")
         return 0
     _show(screen, outcome)
-    return outcome.exit_code
+    return outcome.exit_code or told
 
 
 def _show_plan(screen: cli.Screen, overview: Overview, tasks: Sequence[Task], *, at_once: bool) -> int:
@@ -221,12 +237,23 @@ def _show(screen: cli.Screen, outcome: Outcome) -> None:
             screen.say(f"{where}: {'looked at' if task.look else 'repaired'} ({task.why})")
 
 
-def _tell_people(args: argparse.Namespace, screen: cli.Screen, folder: Path, overview: Overview) -> None:
-    """Send a message for each change of state; what cannot be sent waits for the next time."""
+def _tell_people(screen: cli.Screen, folder: Path, settings: Settings, overview: Overview) -> int:
+    """Send a message for each change of state and return the exit code; what cannot be sent waits for the next time."""
+    from certhooks.deadline import Deadline
+    from certhooks.watch import notify
+
+    notify.queue(folder, overview, settings)
+    return notify.deliver(folder, settings, screen, Deadline(_TELLING))
 
 
 def _notify(args: argparse.Namespace, screen: cli.Screen) -> int:
-    raise NotImplementedError
+    from certhooks.deadline import Deadline
+    from certhooks.watch import notify
+
+    settings, deadline = _settings(args), Deadline(_TELLING)
+    if args.test:
+        return notify.test(settings, screen, deadline)
+    return notify.deliver(_state_dir(args), settings, screen, deadline, force=True)
 
 
 def _forget(args: argparse.Namespace, screen: cli.Screen) -> int:
