@@ -59,7 +59,7 @@ def _body(overview: Overview, shown: list[Watched]) -> Iterator[str]:
         yield from timeline(shown, Scale.over(shown, overview.at))
         yield from _details(shown, overview.at)
     else:
-        yield "<section><h2>Nothing is watched</h2><p>No certificate is tracked, and none has been pushed.</section>\n"
+        yield "<section>No certificate is tracked, and none has been pushed.</section>\n"
     yield "</main>\n"
 
 
@@ -76,7 +76,7 @@ def _head(overview: Overview, shown: list[Watched]) -> Iterator[str]:
     said = ", ".join(filter(None, (number(len(shown), "certificate"), number(targets, "target"), step)))
     yield (
         f'<header class=l{level:d}><svg viewBox="0 0 24 24" aria-hidden=true>{_SIGNS[level]}</svg>'
-        f"<div><h1>{_VERDICTS[level]}</h1><p>{said}"
+        f"<div><h1>{_VERDICTS[level] if shown or level else 'Nothing is watched'}</h1><p>{said}"
         f"<p><small>seen from <b>{text(overview.host)}</b> at {moment(overview.at)}</small></div>\n"
         "<fieldset><legend class=h>Show certificates</legend>"
         f"<label><input type=radio name=f id=f checked><b>{len(shown)}</b>all</label>"
