@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +11,7 @@ import pytest
 from certhooks import deploy
 from certhooks import target as core
 from certhooks_vcenter import esxi, esxi_instcert, hosts, instcert, settle
+from tests.lab import signer
 from tests.lab.ca import CA
 from tests.lab.machine import machine_of_its_own
 from tests.lab.site import Done, call
@@ -20,6 +19,7 @@ from tests.lab.vsphere import Esxi, VCenter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from cryptography import x509
 
@@ -31,22 +31,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 USER, PASSWORD = "certhooks@vsphere.local", "s3cret <&> ä"
-SIGN = """#!{python}
-import sys
-from cryptography import x509
-sys.path.insert(0, {root!r})
-from tests.lab.ca import CA
-from cryptography.hazmat.primitives import serialization
-request = x509.load_pem_x509_csr(sys.stdin.buffer.read())
-key = serialization.load_pem_private_key(open({key!r}, "rb").read(), None)
-ca = CA("Site CA", key=key)
-ca.certificate = x509.load_pem_x509_certificate(open({pem!r}, "rb").read())
-class Public:
-    def public_key(self): return request.public_key()
-names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-issued = ca.issue(names.get_values_for_type(x509.DNSName), key=Public())
-sys.stdout.write(issued.cert_pem.decode())
-"""
 
 
 class Scene:
@@ -98,15 +82,7 @@ class Scene:
 
     def csr(self) -> list[str]:
         """Return the words that have requests signed by a command with the site's CA."""
-        from tests.lab.ca import pem_of_key
-
-        (self.folder / "ca.key").write_bytes(pem_of_key(self.ca.key))
-        script = self.folder / "sign"
-        root = str(Path(__file__).parents[2])
-        given = {"root": root, "key": str(self.folder / "ca.key"), "pem": str(self.folder / "roots.pem")}
-        script.write_text(SIGN.format(python=sys.executable, **given))
-        script.chmod(0o755)
-        return ["--csr", "--sign", str(script)]
+        return ["--csr", "--sign", str(signer.command(self.folder, self.ca))]
 
 
 @pytest.fixture

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+PHASES = ("quiet", "refuse", "reset", "text503", "envoy503", "json503", "unauthenticated")
+PUTS = ("answered", "reset", "hang", "unavailable", "lost", "refused503")
+
 
 @dataclass
 class Phase:
