@@ -143,6 +143,28 @@ def test_an_older_host_makes_key_and_request(scene: Scene) -> None:
     assert host.host.changes == ["cas", "certificate", "certificate"]
 
 
+def test_a_signed_request_is_known_to_journal_pin_and_probe(scene: Scene) -> None:
+    """What was signed is told by its fingerprint: a pin given once stays good, and --probe knows what to look for."""
+    [host] = scene.esxi(version="8.0.2")
+    pin = f"sha256:{fingerprint_of(host)}"
+    trusted = ("--cafile", str(scene.folder / "vmca.pem"))
+    words = [word for word in scene.common(*scene.csr(), NAMES[0]) if word not in trusted]
+    done = call(esxi_instcert.main, [*words, "--pin", pin, "--probe", NAMES[0]])
+    assert done.code == 0, done
+    assert f"served by {NAMES[0]}" in done.out
+    [journal] = (scene.folder / "state").glob("*.json")
+    assert json.loads(journal.read_text())["attempts"][-1]["fingerprint"] == fingerprint_of(host)
+    again = call(esxi_instcert.main, [*words, "--pin", pin, "--probe", NAMES[0]])
+    assert again.code == 0, again
+    assert "nothing to do" in again.out
+    assert host.host.changes == ["cas", "certificate"]
+
+
+def fingerprint_of(host: Esxi) -> str:
+    """Return the fingerprint of what a host serves."""
+    return settle.sha256(host.host.served.leaf)
+
+
 def test_a_modern_host_can_have_its_request_signed_too(scene: Scene) -> None:
     """--csr with 8.0U3 notifies the services, since they do not take the certificate up by themselves."""
     [host] = scene.esxi()
@@ -227,17 +249,13 @@ def test_an_untrusted_host_gets_no_password(scene: Scene) -> None:
 
 def test_a_pinned_host(scene: Scene) -> None:
     """--pin trusts what the host serves, for pyvmomi too; another pin is refused."""
-    from cryptography.hazmat.primitives import serialization
-
-    from certhooks.probe import fingerprint
-
     [host] = scene.esxi()
     pair = scene.pair(NAMES[0])
     words = [word for word in scene.common(*pair, NAMES[0]) if word not in {"--cafile", str(scene.folder / "vmca.pem")}]
     refused = call(esxi_instcert.main, [*words, "--pin", f"sha256:{'0' * 64}"])
     assert refused.code == 4, refused
     assert host.soap.calls == []
-    pin = fingerprint(host.host.served.leaf.public_bytes(serialization.Encoding.DER))
+    pin = fingerprint_of(host)
     done = call(esxi_instcert.main, [*words, "--pin", f"sha256:{pin}"])
     assert done.code == 0, done
 

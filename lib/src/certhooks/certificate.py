@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives import serialization as ser
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, SignatureAlgorithmOID
 
@@ -121,6 +122,38 @@ def spki(certificate: x509.Certificate) -> bytes:
 def to_pem(certificate: x509.Certificate) -> str:
     """Write the certificate in PEM."""
     return certificate.public_bytes(ser.Encoding.PEM).decode("ascii")
+
+
+def describe(leaf: x509.Certificate, chain: Iterable[x509.Certificate]) -> dict[str, Any]:
+    """Return what logs and ``--json`` may show of a certificate: plain values."""
+    return {
+        "common_name": common_name(leaf),
+        "names": [*dns_names(leaf), *ip_addresses(leaf)],
+        "subject": leaf.subject.rfc4514_string(),
+        "fingerprint": leaf.fingerprint(hashes.SHA256()).hex(),
+        "serial": f"{leaf.serial_number:x}",
+        "issuer": leaf.issuer.rfc4514_string(),
+        "not_before": not_before(leaf).isoformat(),
+        "not_after": not_after(leaf).isoformat(),
+        "chain": [each.subject.rfc4514_string() for each in chain],
+    }
+
+
+def check_dates(leaf: x509.Certificate, now: datetime) -> None:
+    """Return when the certificate is valid at a moment (aware).
+
+    Raises:
+        BundleError: expired, or not valid yet.
+    """
+    if now > not_after(leaf):
+        raise BundleError(
+            f"{label(leaf)} expired on {not_after(leaf):%Y-%m-%d %H:%M} UTC",
+            hint="renew it first (getcert resubmit -f FILE, or the ACME client); else check this host's clock",
+        )
+    if now < not_before(leaf):
+        raise BundleError(
+            f"{label(leaf)} is not valid before {not_before(leaf):%Y-%m-%d %H:%M} UTC", hint="check this host's clock"
+        )
 
 
 def for_servers(certificate: x509.Certificate) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from certhooks import address, cli, install
 from certhooks.errors import BundleError, UsageError
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
     from certhooks.address import Address
+    from certhooks.bundle import Bundle
     from certhooks.deadline import Deadline
+    from certhooks.order import Order
     from certhooks_vcenter.esxi import EsxiTarget
-    from certhooks_vcenter.vmwrc import Credentials
 
 PROG = "esxi_instcert"
 _EXAMPLES = """\
@@ -73,9 +74,10 @@ def entry() -> None:
 
 
 def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
-    from certhooks.deadline import Deadline
     from certhooks_vcenter import fit, vmwrc
-    from certhooks_vcenter.esxi import Order, device_name
+    from certhooks_vcenter.esxi import WithKey, WithRequest, device_name
+    from certhooks_vcenter.rest import Client
+    from certhooks_vcenter.vim import Vim
 
     if bool(args.common_name) == args.csr:
         raise UsageError("give either -c CERT_CN or --csr", hint=f"{PROG} --help")
@@ -84,44 +86,39 @@ def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
     places = [install.Place(each, device_name(each), device_name(each)) for each in devices]
 
     def prepare() -> install.Prepared:
+        kind: type[EsxiTarget[Any]] = WithRequest if args.csr else WithKey
         if args.csr:
-            roots = _roots(args)
-            bundle, sign = Order(roots).as_bundle(), _signer(args, Deadline(args.timeout))
+            given: Union[Bundle, Order] = _order(args)
+            roots = given.roots
         else:
-            bundle, others = instcert.with_roots(install.load(args, screen), args.rootfile)
-            roots, sign = list(fit.anchors(bundle, others)), None
+            given, others = instcert.with_roots(install.load(args, screen), args.rootfile)
+            roots = fit.anchors(given, others)
         credentials = vmwrc.read(vmwrc.locate(args.cred_file))
 
-        def targets(contexts: install.Contexts) -> list[EsxiTarget]:
-            return [_target(each, vcenter, args, roots, sign, credentials, contexts) for each in devices]
+        def targets(contexts: install.Contexts) -> list[EsxiTarget[Any]]:
+            def target(where: Address) -> EsxiTarget[Any]:
+                asked = vcenter or where
+                vim = Vim(asked, lambda: contexts(asked), credentials)
+                rest = Client(asked, lambda: contexts(asked), credentials) if vcenter else None
+                made = kind(where, vim, rest, roots, force=args.force)
+                if rest:
+                    rest.time_left = lambda: made.run.deadline.remaining()  # noqa: PLW0108  they are set later
+                return made
 
-        return bundle, targets
+            return [target(each) for each in devices]
+
+        return given, targets
 
     return install.push(args, screen, places, prepare)
 
 
-def _target(  # noqa: PLR0917  it is all of a host's surroundings
-    where: Address,
-    vcenter: Optional[Address],
-    args: argparse.Namespace,
-    roots: Sequence[Certificate],
-    sign: Optional[Callable[[str, str], bytes]],
-    credentials: Credentials,
-    contexts: install.Contexts,
-) -> EsxiTarget:
+def _order(args: argparse.Namespace) -> Order:
     from datetime import timedelta
 
-    from certhooks_vcenter.esxi import EsxiTarget
-    from certhooks_vcenter.rest import Client
-    from certhooks_vcenter.vim import Vim
+    from certhooks.deadline import Deadline
+    from certhooks.order import Order
 
-    asked = vcenter or where
-    vim = Vim(asked, lambda: contexts(asked), credentials)
-    rest = Client(asked, lambda: contexts(asked), credentials) if vcenter else None
-    made = EsxiTarget(where, vim, rest, roots, sign=sign, renew=timedelta(days=args.renew), force=args.force)
-    if rest:
-        rest.time_left = lambda: made.run.deadline.remaining()  # noqa: PLW0108  run and deadline are set later
-    return made
+    return Order(_roots(args), _signer(args, Deadline(args.timeout)), timedelta(days=args.renew))
 
 
 def _roots(args: argparse.Namespace) -> list[Certificate]:
