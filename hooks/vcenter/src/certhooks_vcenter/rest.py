@@ -7,6 +7,7 @@ is deprecated (KB 78315).
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
@@ -31,6 +32,12 @@ _ROOTS = f"{_SERVICE}/trusted-root-chains"
 _HEADER = "vmware-api-session-id"
 _SECONDS = 30.0  # for a connection, and for each reply
 _PUT_SECONDS = 300.0  # vCenter restarts its services before it answers, or while it does
+_ABOUT = (
+    b'<Envelope xmlns="http://schemas.xmlsoap.org/soap/envelope/"><Body><RetrieveServiceContent xmlns="urn:vim25">'
+    b'<_this type="ServiceInstance">ServiceInstance</_this></RetrieveServiceContent></Body></Envelope>'
+)
+_ABOUT_BYTES = 65536
+_VERSION = re.compile(rb"<version>(\d{1,4}(?:\.\d{1,4}){1,4})</version>")
 _NO_SUCH_PATH = {404, 405}
 
 
@@ -69,6 +76,23 @@ class Client:
         """Whether there is a session, as far as is known."""
         return bool(self._session)
 
+    def connect(self) -> None:
+        """Open the connection unless it is open.
+
+        Raises:
+            UnreachableError: nothing was sent.
+        """
+        self._open().connect()
+
+    def version(self) -> tuple[int, ...]:
+        """Return vCenter's version, for which no session is needed (SOAP's about); empty where it does not tell."""
+        try:
+            reply = self._open().request("POST", "/sdk", headers={"Content-Type": "text/xml"}, body=_ABOUT)
+        except Error:
+            return ()
+        found = _VERSION.search(reply.body[:_ABOUT_BYTES])
+        return tuple(map(int, found.group(1).split(b"."))) if found else ()
+
     def first_login(self) -> None:
         """Open the run's first session here, and find out which dialect is spoken; never tried twice.
 
@@ -76,7 +100,7 @@ class Client:
             CredentialsError: wrong, or another device has refused them already.
             UnreachableError: no answer; also when the connection broke in the middle.
         """
-        self._open().connect()  # a device that is down must hold nobody up
+        self.connect()  # a device that is down must hold nobody up
         with self._credentials.first_login(str(self.address)):
             for dialect in _DIALECTS:
                 self._dialect = dialect
