@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from certhooks import certificate
+from certhooks.deadline import Deadline
 from certhooks.deploy import Deployment, Options, Result
 from certhooks.errors import ActivationError, BundleError, ConnectionLostError
 from certhooks.journal import DONE, UNCHANGED, UNDONE, Journal
@@ -35,7 +36,7 @@ def request(name: str = NAME) -> str:
 
 def signer(ca: CA = ROOT, **settings: Any) -> Any:
     """Return what signs by a CA, and sends along what stands between."""
-    return lambda csr, _name: ca.sign(csr.encode(), **settings) + (ca.pem if ca.parent else b"")
+    return lambda csr, *_: ca.sign(csr.encode(), **settings) + (ca.pem if ca.parent else b"")
 
 
 def order(sign: Any = None, renew: int = 28) -> Order:
@@ -47,7 +48,7 @@ def test_an_order_is_empty_until_it_is_signed() -> None:
     """Then it has what a bundle has; the chain goes along, the root does not, and another device's is still empty."""
     made = order(signer(MIDDLE))
     assert (made.fingerprint, made.leaf_pem, made.chain_pem, made.describe(), made.signed) == ("", "", "", {}, False)
-    made.have_signed(request(), NAME)
+    made.have_signed(request(), NAME, Deadline(5))
     assert made.signed
     assert made.leaf_pem.count("BEGIN") == made.chain_pem.count("BEGIN") == 1
     assert made.chain == (MIDDLE.certificate,)
@@ -59,12 +60,12 @@ def test_an_order_is_empty_until_it_is_signed() -> None:
 @pytest.mark.parametrize(
     ("sign", "text"),
     [
-        (lambda _csr, _name: ROOT.issue(NAME, key_type="rsa").cert_pem, "not for the request"),
-        (lambda _csr, _name: b"", "not for the request"),
+        (lambda *_: ROOT.issue(NAME, key_type="rsa").cert_pem, "not for the request"),
+        (lambda *_: b"", "not for the request"),
         (signer(CA("Somebody")), "leads to no known root"),
         (signer(MIDDLE, days=1 / 48), "expired"),
-        (lambda csr, _name: CA("Root").sign(csr.encode()), "leads to no known root"),
-        (lambda csr, _name: signer(other := CA("Other"))(csr, "") + other.pem, "leads to no known root"),
+        (lambda csr, *_: CA("Root").sign(csr.encode()), "leads to no known root"),
+        (lambda csr, *_: signer(other := CA("Other"))(csr) + other.pem, "leads to no known root"),
     ],
     ids=["another-key", "nothing", "another-ca", "expired", "a-ca-of-the-same-name", "a-root-sent-along"],
 )
@@ -72,25 +73,32 @@ def test_what_must_not_reach_a_device(sign: Any, text: str) -> None:
     """Another key, no certificate, an unknown root (even one that comes along), a date: refused; the order is empty."""
     made = order(sign)
     with pytest.raises(BundleError, match=text):
-        made.have_signed(request(), NAME)
+        made.have_signed(request(), NAME, Deadline(5))
     assert (made.fingerprint, made.signed) == ("", False)
 
 
 def test_a_certificate_for_another_name_is_refused() -> None:
     """A CA that signs what is asked must be asked for this device."""
-    with pytest.raises(BundleError, match="not for the request"):
-        order().have_signed(request("other.example.test"), NAME)
+    with pytest.raises(BundleError, match="names that are not its own: other"):
+        order().have_signed(request("other.example.test"), NAME, Deadline(5))
+
+
+def ago(days: int) -> datetime:
+    """Return a moment in the past."""
+    return datetime.now(timezone.utc) - timedelta(days=days)
 
 
 @pytest.mark.parametrize(
     ("served", "met"),
     [
         (ROOT.issue(NAME, days=29), True),
-        (ROOT.issue(NAME, days=27), False),
+        (ROOT.issue(NAME, days=90, not_before=ago(63)), False),
+        (ROOT.issue(NAME, days=9, not_before=ago(5)), True),
+        (ROOT.issue(NAME, days=9, not_before=ago(7)), False),
         (ROOT.issue("other.example.test"), False),
         (CA("Root").issue(NAME), False),
     ],
-    ids=["good", "soon-over", "another-name", "another-root"],
+    ids=["good", "soon-over", "short-lived", "short-lived-and-soon-over", "another-name", "another-root"],
 )
 def test_what_is_left_alone(served: Any, *, met: bool) -> None:
     """Only what leads to the root, has the name and lasts; then it is what the journal tells of."""
@@ -115,7 +123,7 @@ class Device(AnyTarget["Order"]):
     def install(self, bundle: Order) -> None:
         if not bundle.signed:
             self.requests += 1
-            bundle.have_signed(request(self.name), self.name)
+            bundle.have_signed(request(self.name), self.name, Deadline(5))
 
     def activate(self, bundle: Order) -> None:
         if self.fails:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-_WEAK_HASHES = {"md5", "sha1"}
 _USUAL_EXPONENT = 65537
 
 
@@ -235,12 +234,7 @@ class Bundle:
         moment = now or datetime.now(timezone.utc)
         certs.check_dates(self.leaf, moment)
         _check_key(self, key_types, min_rsa_bits)
-        for each in (self.leaf, *self.chain):
-            if certs.hash_name(each) in _WEAK_HASHES:
-                raise BundleError(
-                    f"{certs.label(each)} is signed with {certs.hash_name(each)}",
-                    hint="have the CA issue it with SHA-256",
-                )
+        certs.check_hashes((self.leaf, *self.chain))
         if not (self.common_name or "").isprintable():
             raise BundleError(f"{self.label} has a common name with control characters", hint="request another")
         if common_name and not self.common_name:

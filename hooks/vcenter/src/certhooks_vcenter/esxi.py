@@ -12,9 +12,18 @@ from typing import TYPE_CHECKING, Any, Optional
 from certhooks import certificate as certs
 from certhooks import probe
 from certhooks.deadline import growing
-from certhooks.errors import ConnectionLostError, Error, NotServedError, UploadRefusedError, UsageError
+from certhooks.errors import (
+    ActivationError,
+    ConnectionLostError,
+    Error,
+    NotServedError,
+    UnreachableError,
+    UploadRefusedError,
+    UsageError,
+)
 from certhooks.target import AnyTarget, Inspection, Needs, Undone, What
-from certhooks_vcenter import fit, hosts
+from certhooks_vcenter import about, fit, hosts
+from certhooks_vcenter.replies import RefusedError, harmless
 from certhooks_vcenter.roots import RootStore
 from certhooks_vcenter.settle import sha256
 from certhooks_vcenter.vim import CUSTOM, Vim
@@ -29,8 +38,8 @@ if TYPE_CHECKING:
     from certhooks.order import Order
     from certhooks_vcenter.rest import Client
 
-_MODERN = (8, 0, 3)
-_CONNECTED = 120.0  # seconds for a host to be connected again
+_CONNECTED = 180.0  # seconds for a host to be connected again
+_STAYS = 60.0  # seconds for which it must then stay so: vCenter misses a host's heartbeats for a minute first
 
 
 def device_name(address: Address) -> str:
@@ -67,8 +76,8 @@ class EsxiTarget(AnyTarget[What]):
         self._roots = tuple(roots)
         self._force = force
         self._host: Any = None
-        self._version = ""
-        self._sent = False
+        self._version: tuple[int, ...] = ()
+        self._sent = self._notified = False
 
     def needs(self) -> Needs:
         """Return RSA; ``fit.check`` has looked at the rest."""
@@ -119,8 +128,12 @@ class EsxiTarget(AnyTarget[What]):
         Raises:
             UploadRefusedError: the host refuses it.
         """
-        if self._sent:
-            return
+        if not self._sent:
+            self._send(bundle)
+        if self._is_modern and not self._notified:
+            self._notify()
+
+    def _send(self, bundle: What) -> None:
         manager = self._host.configManager.certificateManager
         self._bring_key(manager, bundle)
         self.run.tell("installing the certificate")
@@ -128,14 +141,29 @@ class EsxiTarget(AnyTarget[What]):
         try:
             with self._vim.told("the certificate"):
                 manager.InstallServerCertificate(bundle.leaf_pem + bundle.chain_pem)
-            if self._is_modern:
-                with self._vim.told("the notice to its services"):
-                    manager.NotifyAffectedServices()
-        except ConnectionLostError as e:
-            self.run.tell(f"{e}, as is to be expected")
+        except ConnectionLostError as e:  # an older host may restart its services at once
+            self.run.tell(f"{e}: whether it was carried out will be seen")
+            self._host = None
         except Error as e:
             self._sent = False
             raise UploadRefusedError(str(e), hint=e.hint) from e
+
+    def _notify(self) -> None:
+        """Have the services of a modern host take up what is installed, which cuts the connection."""
+        if self._host is None:
+            self._vim.close()
+            self._log_in()
+        self.run.tell("having the host's services use it")
+        try:
+            with self._vim.told("the notice to its services"):
+                self._host.configManager.certificateManager.NotifyAffectedServices()
+        except ConnectionLostError as e:
+            self.run.tell(f"{e}, as is to be expected")
+        except UnreachableError:
+            raise
+        except Error as e:
+            raise ActivationError(str(e), hint=e.hint) from e
+        self._notified = True
 
     def verify(self, bundle: What, endpoints: tuple[Address, ...]) -> None:
         """Return when the host serves it, and its vCenter has the host connected.
@@ -146,13 +174,20 @@ class EsxiTarget(AnyTarget[What]):
         super().verify(bundle, endpoints)
         if not self._rest:
             return
-        self.run.tell("waiting for the host to be connected in vCenter")
-        patience = self.run.deadline.within(_CONNECTED)
-        state = ""
+        if self._host is None:
+            self._vim.close()
+            self._log_in()
+        self._await_connection(bundle)
+
+    def _await_connection(self, bundle: What) -> None:
+        self.run.tell("waiting for the host to be connected in vCenter, and to stay so")
+        patience = self.run.deadline.within(_CONNECTED + _STAYS)
+        since: Optional[float] = None
         for pause in growing(0.2, 5.0):
-            with self._vim.told("asking for the host's state"):
-                state = str(self._host.runtime.connectionState)
-            if state == "connected":
+            state = self._state(bundle)
+            now = patience.elapsed()
+            since = (now if since is None else since) if state == "connected" else None
+            if since is not None and now - since >= _STAYS:
                 return
             if patience.remaining() <= pause:
                 break
@@ -161,6 +196,19 @@ class EsxiTarget(AnyTarget[What]):
             f"{self._address} serves the new certificate, but is {state} in {self._vim.address}",
             hint="does vCenter trust its root? reconnect the host in the vSphere Client",
         )
+
+    def _state(self, bundle: What) -> str:
+        """Return how vCenter sees the host; that it is connected is believed once the host answers through vCenter."""
+        with self._vim.told("asking for the host's state"):
+            state = harmless(str(self._host.runtime.connectionState))
+        if state != "connected":
+            return state
+        try:
+            with self._vim.told("asking the host for its certificate"):
+                until = self._host.configManager.certificateManager.certificateInfo.notAfter
+        except RefusedError:
+            return "not answering"
+        return state if until == bundle.not_after else "still known by another certificate"
 
     def rollback(self) -> Undone:
         """Tell what is left: a host does not give its former key away."""
@@ -179,11 +227,14 @@ class EsxiTarget(AnyTarget[What]):
             self._rest.first_login()
         self._host = self._vim.host(self._address.host)
         with self._vim.told("asking for its version"):
-            self._version = str(self._host.summary.config.product.version)
+            told = harmless(str(self._host.summary.config.product.version))
+        self._version = about.parsed(told)
+        if not self._version:
+            raise RefusedError(f"{self._address} has a version that cannot be read: {told}", hint="report that")
 
     @property
     def _is_modern(self) -> bool:
-        return tuple(int(part) for part in self._version.split(".")[:3] if part.isdigit()) >= _MODERN
+        return self._version >= about.INSTANT
 
     def _refuse(self, bundle: What) -> None:
         """Refuse what is not for this host, whose version is not known the first time."""
@@ -221,7 +272,7 @@ class WithKey(EsxiTarget["Bundle"]):
         fit.check(bundle, self._address.host)
         if self._version and not self._is_modern:
             raise UsageError(
-                f"{self._address} is ESXi {self._version}, which takes no key ({bundle.label})",
+                f"{self._address} is ESXi {'.'.join(map(str, self._version))}, which takes no key ({bundle.label})",
                 hint="--csr has the request signed that the host makes itself; from 8.0U3 on a key can be brought",
             )
 
@@ -256,7 +307,7 @@ class WithRequest(EsxiTarget["Order"]):
         with self._vim.told("a request"):
             manager = self._host.configManager.certificateManager
             request = manager.GenerateCertificateSigningRequest(useIpAddressAsCommonName=False)
-        bundle.have_signed(str(request), self._address.host)
+        bundle.have_signed(str(request), self._address.host, self.run.deadline)
 
     def _is_there(self, served: Certificate, bundle: Order) -> bool:
-        return bundle.is_met_by(served, self._address.host)
+        return bundle.is_met_by(served, self._address.host, self.run.achieved)

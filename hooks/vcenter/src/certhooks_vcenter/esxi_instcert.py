@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from cryptography.x509 import Certificate
-
     from certhooks.address import Address
     from certhooks.bundle import Bundle
     from certhooks.deadline import Deadline
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from certhooks_vcenter.esxi import EsxiTarget
 
 PROG = "esxi_instcert"
+_LOOK = 0.5  # seconds
 _EXAMPLES = """\
   esxi_instcert --csr --vcenter vc01.example.com esx01.example.com esx02.example.com
       hosts make their keys and requests, FreeIPA signs them; done again when less than 28 days are left
@@ -93,7 +92,7 @@ def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
         else:
             given, others = instcert.with_roots(install.load(args, screen), args.rootfile)
             roots = fit.anchors(given, others)
-        credentials = vmwrc.read(vmwrc.locate(args.cred_file))
+        credentials = vmwrc.read(vmwrc.locate(args.cred_file), shared=len(devices) > 1)
 
         def targets(contexts: install.Contexts) -> list[EsxiTarget[Any]]:
             def target(where: Address) -> EsxiTarget[Any]:
@@ -101,8 +100,9 @@ def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
                 vim = Vim(asked, lambda: contexts(asked), credentials)
                 rest = Client(asked, lambda: contexts(asked), credentials) if vcenter else None
                 made = kind(where, vim, rest, roots, force=args.force)
+                vim.time_left = lambda: made.run.deadline.remaining()  # noqa: PLW0108  they are set later
                 if rest:
-                    rest.time_left = lambda: made.run.deadline.remaining()  # noqa: PLW0108  they are set later
+                    rest.time_left = vim.time_left
                 return made
 
             return [target(each) for each in devices]
@@ -113,40 +113,38 @@ def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
 
 
 def _order(args: argparse.Namespace) -> Order:
-    from datetime import timedelta
-
-    from certhooks.deadline import Deadline
-    from certhooks.order import Order
-
-    return Order(_roots(args), _signer(args, Deadline(args.timeout)), timedelta(days=args.renew))
-
-
-def _roots(args: argparse.Namespace) -> list[Certificate]:
-    """Return the roots for what will be signed.
+    """Return the order for what each host will have signed.
 
     Raises:
-        BundleError: none is known.
+        BundleError: no root is known. UsageError: the command that signs cannot be read.
     """
-    from certhooks import certificate, sources
+    from datetime import timedelta
+
+    from certhooks import certificate, signing, sources
+    from certhooks.order import Order
     from certhooks.trust import IPA_CA
     from certhooks_vcenter import fit
 
     path = args.rootfile or IPA_CA
-    found = certificate.read(sources.read(path), str(path))
-    roots = [each for each in found if certificate.is_self_signed(each) and fit.is_good_ca(each)]
+    known = [each for each in certificate.read(sources.read(path), str(path)) if fit.is_good_ca(each)]
+    roots = [each for each in known if certificate.is_self_signed(each)]
     if not roots:
         raise BundleError(f"no valid self-signed CA in {path}", hint="--rootfile FILE names the root that signs")
-    return roots
+    if args.sign:
+        signing.words(args.sign)
+    return Order(roots, _signer(args), timedelta(days=args.renew), known)
 
 
-def _signer(args: argparse.Namespace, deadline: Deadline) -> Callable[[str, str], bytes]:
+def _signer(args: argparse.Namespace) -> Callable[[str, str, Deadline], bytes]:
     """Return what signs a host's request, one at a time."""
     from certhooks import enrol, signing
 
     lock = threading.Lock()
 
-    def sign(csr: str, host: str) -> bytes:
-        with lock:
+    def sign(csr: str, host: str, deadline: Deadline) -> bytes:
+        while not lock.acquire(timeout=_LOOK):
+            deadline.check("the wait for another host's request to be signed")
+        try:
             if args.sign:
                 return signing.by_command(args.sign, csr, deadline)
             from certhooks.certmonger import Certmonger
@@ -154,6 +152,8 @@ def _signer(args: argparse.Namespace, deadline: Deadline) -> Callable[[str, str]
             subject = signing.Subject(host, enrol.principal(args.service, host), args.cert_profile)
             with Certmonger.open() as certmonger:
                 return signing.by_ca(certmonger, args.ca, csr, subject, deadline)
+        finally:
+            lock.release()
 
     return sign
 

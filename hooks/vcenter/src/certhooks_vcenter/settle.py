@@ -165,7 +165,7 @@ class Settling:
             if self._refused_at is not None and now - self._refused_at < _AFTER_REFUSAL:
                 raise UnreachableError(f"{self._client.address} opens no session yet")
             try:
-                self._client.login()
+                self._client.login_after_restart()
             except UnauthenticatedError:
                 self._refused_at = now
                 raise

@@ -15,7 +15,7 @@ from certhooks.errors import (
     UploadRefusedError,
 )
 from certhooks.target import Inspection, Needs, Target, Undone
-from certhooks_vcenter import fit, hosts
+from certhooks_vcenter import about, fit, hosts
 from certhooks_vcenter.replies import RefusedError
 from certhooks_vcenter.roots import RootStore
 from certhooks_vcenter.settle import Settling, sha256
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from certhooks_vcenter.rest import Client
     from certhooks_vcenter.vim import Vim
 
-_INSTANT = (8, 0, 3)  # from this version on, nothing restarts
 MACHINE = "the Machine SSL certificate"
 
 
@@ -125,7 +124,7 @@ class VCenterTarget(Target):
         if not self._sent and (self._force or not self._holds(bundle)):
             answers = probe.every(self._address, timeout=5.0)
             self._addresses = frozenset(answer.ip for answer in answers if answer.der)
-            self._restarts = not self._client.version() >= _INSTANT
+            self._restarts = not self._client.version() >= about.INSTANT
             self._replace(bundle)
         settling = Settling(
             self._client,
