@@ -5,15 +5,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.client
-import json
-import signal
 import socket
 import ssl
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import pytest
@@ -744,40 +740,3 @@ def test_two_hundred_devices_in_one_process() -> None:
     finally:
         for device in many:
             device.stop()
-
-
-def test_stands_alone(tmp_path: Path) -> None:
-    """``python -m tests.lab.panos`` writes its key file 0600 and the ready file, serves, and stops on SIGTERM."""
-    ready, out = tmp_path / "ready.json", tmp_path / "out"
-    command = [
-        sys.executable,
-        "-m",
-        "tests.lab.panos",
-        "--out",
-        str(out),
-        "--ready",
-        str(ready),
-        "--portal",
-        "GP_PORTAL",
-    ]
-    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
-    try:
-        facts: Optional[dict[str, Any]] = None
-        deadline = time.monotonic() + 20
-        while facts is None and time.monotonic() < deadline and process.poll() is None:
-            if ready.exists():
-                facts = json.loads(ready.read_text())
-            else:
-                time.sleep(0.05)
-        assert facts is not None
-        assert Path(facts["panrc"]).stat().st_mode & 0o777 == 0o600
-        assert served(facts["port"]) != served(facts["portals"]["gp-GP_PORTAL"])
-        process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=10)
-        assert process.returncode == 0
-        assert "stopped" in output
-        assert (out / ".panrc").read_text().split("api_key=")[1].strip() not in output
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()

@@ -6,7 +6,7 @@ import datetime as dt
 import functools
 import ipaddress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Key = Union[rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey]
+PublicKey = Union[rsa.RSAPublicKey, ec.EllipticCurvePublicKey]
 
 _CURVES: dict[int, type[ec.EllipticCurve]] = {256: ec.SECP256R1, 384: ec.SECP384R1, 521: ec.SECP521R1}
 
@@ -113,7 +114,7 @@ class CA:
         subject = _name(name)
         signer = parent or self
         builder = _builder(
-            subject, parent.certificate.subject if parent else subject, self.key, *_span(3650, None)
+            subject, parent.certificate.subject if parent else subject, self.key.public_key(), *_span(3650, None)
         ).add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         builder = builder.add_extension(_usage(sign_certificates=True), critical=True)
         builder = builder.add_extension(
@@ -123,6 +124,14 @@ class CA:
             x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.key.public_key()), critical=False
         )
         self.certificate: x509.Certificate = builder.sign(signer.key, hashes.SHA256())
+
+    @classmethod
+    def stored(cls, certificate_pem: bytes, key_pem: bytes) -> CA:
+        """Return a root that was kept."""
+        key: Any = serialization.load_pem_private_key(key_pem, None)
+        made = cls(key=key)
+        made.certificate = x509.load_pem_x509_certificate(certificate_pem)
+        return made
 
     @property
     def pem(self) -> bytes:
@@ -172,7 +181,21 @@ class CA:
         names = [names] if isinstance(names, str) else list(names)
         key = key or make_key(key_type, key_size)
         cn = names[0] if common_name is None else common_name
-        builder = _builder(_name(cn), self.certificate.subject, key, *_span(days, not_before))
+        made = self._certify(key.public_key(), names, cn, _span(days, not_before), ca=ca)
+        return Issued(made, key, self.chain)
+
+    def sign(self, request_pem: bytes, *, days: float = 90) -> bytes:
+        """Return a certificate (PEM) for the key and the DNS names of a request."""
+        request = x509.load_pem_x509_csr(request_pem)
+        names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        found = names.get_values_for_type(x509.DNSName)
+        key: Any = request.public_key()
+        return self._certify(key, found, found[0], _span(days, None)).public_bytes(serialization.Encoding.PEM)
+
+    def _certify(
+        self, key: PublicKey, names: Sequence[str], cn: str, span: tuple[dt.datetime, dt.datetime], *, ca: bool = False
+    ) -> x509.Certificate:
+        builder = _builder(_name(cn), self.certificate.subject, key, *span)
         builder = builder.add_extension(x509.SubjectAlternativeName([_general(n) for n in names]), critical=not cn)
         builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         builder = builder.add_extension(_usage(sign_certificates=ca), critical=True)
@@ -183,7 +206,7 @@ class CA:
         builder = builder.add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False
         )
-        return Issued(builder.sign(self.key, hashes.SHA256()), key, self.chain)
+        return builder.sign(self.key, hashes.SHA256())
 
 
 @functools.lru_cache(maxsize=1)
@@ -210,13 +233,13 @@ def _span(days: float, start: Optional[dt.datetime]) -> tuple[dt.datetime, dt.da
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: Key, start: dt.datetime, end: dt.datetime
+    subject: x509.Name, issuer: x509.Name, key: PublicKey, start: dt.datetime, end: dt.datetime
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
-        .public_key(key.public_key())
+        .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
         .not_valid_after(end)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
 from certhooks import deploy
-from certhooks_vcenter import settle
+from certhooks import target as core
+from certhooks_vcenter import esxi, hosts, settle
 from tests.lab import pushes, trial
 from tests.lab.dns_fixtures import call, run, scene
 from tests.lab.enrolled import EnrolledSite
 from tests.lab.fixtures import certmonger_lab, system_bus_certmonger
 from tests.lab.site import Site
+from tests.lab.vsphere.estate import Estate
 from tests.lab.vsphere.site import VSphereSite
 
 if TYPE_CHECKING:
@@ -56,7 +59,8 @@ def vsite(tmp_path: Path) -> Iterator[VSphereSite]:
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look often after a replacement: an emulator is quick."""
-    for name, seconds in (("_FIRST", 0.02), ("_LONGEST", 0.1), ("_AFTER_REFUSAL", 0.3), ("_NOTHING_HAPPENS", 1.0)):
+    shorter = {"_FIRST": 0.02, "_LONGEST": 0.1, "_AFTER_REFUSAL": 0.3, "_NOTHING_HAPPENS": 1.0, "_LASTS": 2.0}
+    for name, seconds in shorter.items():
         monkeypatch.setattr(settle, name, seconds)
     monkeypatch.setattr(deploy, "_PAUSES", (0.02, 0.05, 0.1))
 
@@ -71,3 +75,16 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for hundredths of a second where the product waits for seconds."""
     trial.hurry(monkeypatch)
+
+
+@pytest.fixture
+def estate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Estate]:
+    """Provide a vCenter without hosts; waits are short, an emulator is quick."""
+    monkeypatch.setattr(esxi, "_CONNECTED", 2.0)
+    monkeypatch.setattr(esxi, "_STAYS", 0.5)
+    monkeypatch.setattr(hosts, "_PUSHED", 2.0)
+    monkeypatch.setattr(core, "_SERVED_WITHIN", 2.0)
+    monkeypatch.setattr(settle, "_FIRST", 0.02)
+    monkeypatch.setattr(deploy, "_PAUSES", (0.02, 0.05, 0.1))
+    with ExitStack() as stack:
+        yield Estate(tmp_path, stack)

@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -154,6 +155,56 @@ def test_a_wrong_password_is_tried_once(vsite: VSphereSite) -> None:
     assert done.err.count("was not asked") == 2
     for vc in vcenters:
         assert vsite.attempts(vc)[-1]["exit_code"] == 5
+
+
+@pytest.mark.parametrize("when", ["before the replacement", "after it"])
+def test_a_password_that_ends_meanwhile_locks_no_account(
+    vsite: VSphereSite, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Six vCenters of one SSO, whose password is changed while the command runs: no five refusals in three minutes."""
+    monkeypatch.setattr("certhooks_vcenter.settle._AFTER_REFUSAL", 0.05)
+    vcenters = [vsite.vcenter() for _ in range(6)]
+    vsite.certificate()
+    barrier = threading.Barrier(6)
+
+    def change(vc: VCenter, request: Request) -> None:
+        if request.method == "PUT" and not barrier.broken:
+            barrier.wait(10)
+            vc.sessions.users[USER].password = "changed"
+            if when == "before the replacement":
+                vc.sessions.open.clear()
+
+    for vc in vcenters:
+        vc.spoil = lambda request, vc=vc: change(vc, request)  # type: ignore[misc]
+        vc.switches.after = [Phase("quiet", 0.2, old=True)] if when == "after it" else []
+    done = vsite.instcert("--timeout", "5", *vcenters)
+    assert done.code in {5, 16}, done
+    refused = sum(vc.sessions.failed for vc in vcenters)
+    assert refused == (1 if when == "before the replacement" else 3)
+
+
+def test_a_vcenter_that_never_answers_holds_nobody_up(vsite: VSphereSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the connection and is silent; the others are done long before its time is over, one login each."""
+    monkeypatch.setattr("certhooks_vcenter.rest._SECONDS", 5.0)
+    vcenters = [vsite.vcenter() for _ in range(3)]
+    new = vsite.certificate()
+    over = threading.Event()
+
+    def silent(_request: Request) -> Optional[Reply]:
+        over.wait(30)
+        return None
+
+    vcenters[0].spoil = silent
+    began = time.time()
+    try:
+        done = vsite.instcert("--timeout", "60", *vcenters)
+    finally:
+        over.set()
+    assert done.code == 4, done
+    for vc in vcenters[1:]:
+        assert served(vc) == new.sha256
+        assert vsite.attempts(vc)[-1]["ended"] - began < 4.0
+        assert (vc.sessions.failed, vc.sessions.open) == (0, {})
 
 
 def test_a_wrong_password_is_not_offered_to_the_old_dialect(vsite: VSphereSite) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING, Any, Optional
 
 import pytest
 
 from tests.lab.ca import CA
-from tests.lab.vsphere import Phase, VCenter, restart, vecs
+from tests.lab.vsphere import Phase, Reply, VCenter, rest, restart, vecs
 from tests.lab.vsphere.site import VSphereSite, expect_refusal, served
 
 if TYPE_CHECKING:
@@ -71,6 +72,11 @@ class Case:
         {"after": restart(), "put": "unavailable"},
         {"put": "reset"},
         {"put": "unavailable"},
+        {"put": "400"},
+        {"put": "404", "after": restart()},
+        {"put": "404", "api": False},
+        {"put": "500"},
+        {"put": "500", "after": [Phase("quiet", 0.3, old=True)]},
         {"after": restart(), "sessions_survive": True},
         {"after": [Phase("quiet", 0.5, old=True)]},
         {"after": [Phase("reset", 0.3, hits=2, old=True)], "put": "reset"},
@@ -131,6 +137,38 @@ def test_vcenter_that_goes_back_by_itself_is_a_rollback(vsite: VSphereSite, put:
     assert case.vc.changes == ["root", "tls"]
     case.set(roll_back=False)
     case.expect_installed()
+
+
+def test_a_success_that_does_not_last_is_none(vsite: VSphereSite) -> None:
+    """Before 8.0U3 the restart begins when all looks well already: it is waited for, and the roll-back is seen."""
+    case = Case(vsite, after=[Phase("quiet", 0.8), Phase("json503", 0.5, hits=1)], roll_back=True)
+    case.vc.soap.version = "8.0.2"
+    case.expect_failure(15, "put the former one back")
+
+
+@pytest.mark.parametrize(("version", "waits"), [("8.0.2", True), ("8.0.3", False), ("9.0.0", False), ("", True)])
+def test_only_what_may_restart_is_waited_for(vsite: VSphereSite, version: str, *, waits: bool) -> None:
+    """From 8.0U3 on success is what is seen at once; where no restart comes, an older one is watched for a while."""
+    case = Case(vsite)
+    case.vc.soap.version = version
+    began = time.monotonic()
+    case.expect_installed()
+    assert (time.monotonic() - began >= 2.0) is waits
+
+
+def test_a_reply_without_end_is_no_reason_to_repeat(vsite: VSphereSite) -> None:
+    """The replacement is carried out and answered with more than anybody reads: sent once, settled by looking."""
+    case = Case(vsite)
+
+    def drown(request: Request) -> Optional[Reply]:
+        if request.method != "PUT":
+            return None
+        rest.answer(case.vc, request)
+        return Reply(200, b" " * (17 * 1024 * 1024))
+
+    case.vc.spoil = drown
+    case.expect_installed()
+    assert case.vc.changes == ["root", "tls"]
 
 
 def test_the_former_certificate_to_the_end_of_time(vsite: VSphereSite) -> None:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-_WEAK_HASHES = {"md5", "sha1"}
 _USUAL_EXPONENT = 65537
 
 
@@ -208,18 +207,7 @@ class Bundle:
 
     def describe(self) -> dict[str, Any]:
         """Return what logs and ``--json`` may show: plain values, no secret."""
-        return {
-            "common_name": self.common_name,
-            "names": [*self.dns_names, *self.ip_addresses],
-            "subject": self.leaf.subject.rfc4514_string(),
-            "fingerprint": self.fingerprint,
-            "serial": f"{self.serial:x}",
-            "issuer": self.leaf.issuer.rfc4514_string(),
-            "not_before": self.not_before.isoformat(),
-            "not_after": self.not_after.isoformat(),
-            "key": f"{self.key_type}-{self.key_bits}",
-            "chain": [each.subject.rfc4514_string() for each in self.chain],
-        }
+        return {**certs.describe(self.leaf, self.chain), "key": f"{self.key_type}-{self.key_bits}"}
 
     def check(
         self,
@@ -244,14 +232,9 @@ class Bundle:
             BundleError: expired, not yet valid, weakly signed, a name not covered, no CN.
         """
         moment = now or datetime.now(timezone.utc)
-        _check_dates(self, moment)
+        certs.check_dates(self.leaf, moment)
         _check_key(self, key_types, min_rsa_bits)
-        for each in (self.leaf, *self.chain):
-            if certs.hash_name(each) in _WEAK_HASHES:
-                raise BundleError(
-                    f"{certs.label(each)} is signed with {certs.hash_name(each)}",
-                    hint="have the CA issue it with SHA-256",
-                )
+        certs.check_hashes((self.leaf, *self.chain))
         if not (self.common_name or "").isprintable():
             raise BundleError(f"{self.label} has a common name with control characters", hint="request another")
         if common_name and not self.common_name:
@@ -275,18 +258,6 @@ class Bundle:
         if self.rsa_exponent not in {None, _USUAL_EXPONENT}:
             odd.append(f"RSA exponent {self.rsa_exponent}: devices in FIPS-CC mode take {_USUAL_EXPONENT} only")
         return tuple(odd)
-
-
-def _check_dates(bundle: Bundle, now: datetime) -> None:
-    if now > bundle.not_after:
-        raise BundleError(
-            f"{bundle.label} expired on {bundle.not_after:%Y-%m-%d %H:%M} UTC",
-            hint="renew it first (getcert resubmit -f FILE, or the ACME client); else check this host's clock",
-        )
-    if now < bundle.not_before:
-        raise BundleError(
-            f"{bundle.label} is not valid before {bundle.not_before:%Y-%m-%d %H:%M} UTC", hint="check this host's clock"
-        )
 
 
 def _check_key(bundle: Bundle, kinds: Optional[Collection[str]], smallest: int) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives import serialization as ser
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, SignatureAlgorithmOID
 
@@ -17,7 +18,7 @@ from certhooks.errors import BundleError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_UNREADABLE = (
+UNREADABLE = (
     ValueError,
     KeyError,  # cryptography before 42 meets a string type that it does not know
     TypeError,  # a string type that does not suit its attribute
@@ -26,6 +27,7 @@ _UNREADABLE = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
+_WEAK_HASHES = {"md5", "sha1"}
 _ANY_USAGE = x509.ObjectIdentifier("2.5.29.37.0")
 _DEEPEST = 10
 """No chain is longer; a file made to waste time ends here."""
@@ -123,11 +125,64 @@ def to_pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(ser.Encoding.PEM).decode("ascii")
 
 
+def describe(leaf: x509.Certificate, chain: Iterable[x509.Certificate]) -> dict[str, Any]:
+    """Return what logs and ``--json`` may show of a certificate: plain values."""
+    return {
+        "common_name": common_name(leaf),
+        "names": [*dns_names(leaf), *ip_addresses(leaf)],
+        "subject": leaf.subject.rfc4514_string(),
+        "fingerprint": leaf.fingerprint(hashes.SHA256()).hex(),
+        "serial": f"{leaf.serial_number:x}",
+        "issuer": leaf.issuer.rfc4514_string(),
+        "not_before": not_before(leaf).isoformat(),
+        "not_after": not_after(leaf).isoformat(),
+        "chain": [each.subject.rfc4514_string() for each in chain],
+    }
+
+
+def check_dates(leaf: x509.Certificate, now: datetime) -> None:
+    """Return when the certificate is valid at a moment (aware).
+
+    Raises:
+        BundleError: expired, or not valid yet.
+    """
+    if now > not_after(leaf):
+        raise BundleError(
+            f"{label(leaf)} expired on {not_after(leaf):%Y-%m-%d %H:%M} UTC",
+            hint="renew it first (getcert resubmit -f FILE, or the ACME client); else check this host's clock",
+        )
+    if now < not_before(leaf):
+        raise BundleError(
+            f"{label(leaf)} is not valid before {not_before(leaf):%Y-%m-%d %H:%M} UTC", hint="check this host's clock"
+        )
+
+
+def check_hashes(certificates: Iterable[x509.Certificate]) -> None:
+    """Return when none is signed with a hash that clients refuse.
+
+    Raises:
+        BundleError: one is.
+    """
+    for each in certificates:
+        if hash_name(each) in _WEAK_HASHES:
+            raise BundleError(
+                f"{label(each)} is signed with {hash_name(each)}", hint="have the CA issue it with SHA-256"
+            )
+
+
+def is_ca(certificate: x509.Certificate) -> bool:
+    """Whether the certificate says that it is a CA's."""
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, *UNREADABLE):
+        return False
+
+
 def for_servers(certificate: x509.Certificate) -> bool:
     """Tell whether the certificate may identify a TLS server; one without extended key usage may."""
     try:
         usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except (x509.ExtensionNotFound, *_UNREADABLE):
+    except (x509.ExtensionNotFound, *UNREADABLE):
         return True
     return ExtendedKeyUsageOID.SERVER_AUTH in usages or _ANY_USAGE in usages
 
@@ -176,7 +231,7 @@ def _load(der: bytes, source: str) -> x509.Certificate:
         certificate = x509.load_der_x509_certificate(der)
         # Cryptography parses late: what is read of every certificate must be readable now.
         _ = certificate.subject, certificate.issuer, not_before(certificate), not_after(certificate)
-    except _UNREADABLE:
+    except UNREADABLE:
         hint = "check it with: openssl x509 -noout -text -in FILE; for PKCS#12 give the .p12 file as such"
         raise BundleError(f"{source}: the certificate cannot be read", hint=hint) from None
     return certificate
@@ -196,7 +251,7 @@ def _alternative_names(certificate: x509.Certificate) -> Optional[x509.SubjectAl
         return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return None
-    except _UNREADABLE:
+    except UNREADABLE:
         raise BundleError("the certificate's extensions cannot be read", hint="have it issued again") from None
 
 

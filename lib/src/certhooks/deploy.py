@@ -11,14 +11,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, TypeVar, Union
 
 from certhooks import probe
 from certhooks.deadline import Deadline
 from certhooks.errors import ConnectionLostError, DeadlineError, Error, RolledBackError, StateError, UnreachableError
 from certhooks.journal import DONE, FAILED, STAGED, UNCHANGED, UNDONE, Attempt, Journal
+from certhooks.order import Order
 from certhooks.secrets import redact
-from certhooks.target import Inspection, Run, Target, Undone
+from certhooks.target import AnyTarget, Inspection, Run, Undone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -76,7 +77,7 @@ class Options(NamedTuple):
 
 
 class Deployment:
-    """One bundle on its way to its targets.
+    """One bundle on its way to its targets, or an order that each of them has signed for itself.
 
     Args:
         tell: called with a target's name and a text whenever something is worth showing.
@@ -85,7 +86,7 @@ class Deployment:
 
     def __init__(
         self,
-        bundle: Bundle,
+        bundle: Union[Bundle, Order],
         journal: Journal,
         options: Options,
         tell: Callable[[str, str], None] = lambda _who, _what: None,
@@ -102,7 +103,7 @@ class Deployment:
         self._turns: dict[str, threading.Lock] = {}
         self._gone: set[str] = set()
 
-    def run(self, targets: Sequence[Target]) -> list[Result]:
+    def run(self, targets: Sequence[AnyTarget[Any]]) -> list[Result]:
         """Do all targets, side by side where their groups allow it, and return a result each, in the same order.
 
         Left by an interrupt, ``results`` tells how far each came; what was begun has been taken back then.
@@ -136,9 +137,10 @@ class Deployment:
 class _Push:
     """The bundle on its way to one target."""
 
-    def __init__(self, deployment: Deployment, target: Target) -> None:
+    def __init__(self, deployment: Deployment, target: AnyTarget[Any]) -> None:
         self.deployment = deployment
-        self.bundle = deployment.bundle
+        given = deployment.bundle
+        self.bundle = given.fresh() if isinstance(given, Order) else given
         self.options = deployment.options
         self.target = target
         self.inspection: Optional[Inspection] = None
@@ -251,12 +253,13 @@ class _Push:
                 return
             attempt = record.begin(self._attempt(inspection.touches))
             try:
-                self._carry_out(record_step=lambda name: record.step(attempt, name), endpoints=endpoints)
+                self._carry_out(lambda name: record.step(self._identify(attempt), name), endpoints)
             except BaseException as e:
                 error = e if isinstance(e, Error) else fault(e)
                 undone, error = self._take_back(error, lambda: record.step(attempt, "rollback"))
-                self._note(lambda: record.end(attempt, UNDONE if undone else FAILED, error.exit_code, str(error)))
-                self.result.outcome = UNDONE if undone else FAILED
+                outcome = UNDONE if undone else FAILED
+                self._note(lambda: record.end(self._identify(attempt), outcome, error.exit_code, str(error)))
+                self.result.outcome = outcome
                 raise error from e
             self._succeed(record_end=lambda outcome: record.end(attempt, outcome), endpoints=endpoints)
 
@@ -371,16 +374,22 @@ class _Push:
         )
 
     def _attempt(self, touches: tuple[str, ...] = ()) -> Attempt:
-        described = self.bundle.describe()
-        return Attempt(
-            fingerprint=self.bundle.fingerprint,
-            subject=str(described.get("subject", "")),
-            not_after=str(described.get("not_after", "")),
-            command=self.deployment.command,
-            cwd=self.options.cwd,
-            touches=list(touches),
-            endpoints=[str(each) for each in self.endpoints],
+        return self._identify(
+            Attempt(
+                fingerprint="",
+                command=self.deployment.command,
+                cwd=self.options.cwd,
+                touches=list(touches),
+                endpoints=[str(each) for each in self.endpoints],
+            )
         )
+
+    def _identify(self, attempt: Attempt) -> Attempt:
+        """Note which certificate it is about: one that is signed on the way is not known from the start."""
+        described = self.bundle.describe()
+        attempt.fingerprint = self.bundle.fingerprint
+        attempt.subject, attempt.not_after = (str(described.get(name, "")) for name in ("subject", "not_after"))
+        return attempt
 
     def _fail(self, error: Error) -> None:
         self.result.exit_code = error.exit_code

@@ -73,7 +73,7 @@ class Connection:
 
         Raises:
             UnreachableError: no connection, or a certificate that is not trusted. Nothing was sent.
-            ConnectionLostError: it broke or stalled afterwards, or the reply was too long.
+            ConnectionLostError: it broke or stalled afterwards. ReplyTooLongError: sent, and the reply is not read.
         """
         timeout = max(_SHORTEST, min(self.timeout, self._time_left()))
         return self._once(self._open(timeout), method, path, headers=headers, body=body, timeout=timeout)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Union
 
 from certhooks import address, cli, enrol, rounds
 from certhooks.errors import BundleError, CertmongerError, Error, UnreachableError, UsageError
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from certhooks.bundle import Bundle
     from certhooks.deploy import Options
     from certhooks.journal import Journal
-    from certhooks.target import Target
+    from certhooks.order import Order
+    from certhooks.target import AnyTarget
 
     Contexts = Callable[[Address], SSLContext]
-    Prepared = tuple[Bundle, Callable[[Contexts], Sequence[Target]]]
+    Prepared = tuple[Union[Bundle, Order], Callable[[Contexts], Sequence[AnyTarget[Any]]]]
 
 
 class Place(NamedTuple):
@@ -110,8 +111,8 @@ def push(
 ) -> int:
     """Push to all places, tell how it ended on each, and return the exit code.
 
-    ``prepare`` returns the bundle, and what makes the targets once there is a TLS context for each address. What it
-    raises goes into the journal of each place, since nobody may be watching.
+    ``prepare`` returns the bundle or order, and what makes the targets once there is a TLS context for each address.
+    What it raises goes into the journal of each place, since nobody may be watching.
     """
     from certhooks import deploy, journal
 
@@ -121,7 +122,7 @@ def push(
     cli.end_at_last(args.timeout)
     try:
         bundle, targets = prepare()
-        rounds.check(books, places, bundle, time.time())
+        rounds.check(books, places, bundle.fingerprint, time.time())
     except Error as e:
         _note(books, places, e, options)
         raise

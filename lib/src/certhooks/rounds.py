@@ -14,7 +14,6 @@ from certhooks.errors import CertmongerError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from certhooks.bundle import Bundle
     from certhooks.install import Place
     from certhooks.journal import Attempt, Journal
     from certhooks.request import Request
@@ -23,20 +22,22 @@ _MOST = 5  # rounds
 _GAP = 60.0  # seconds between the end of one and the start of the next; people and clocks take longer
 
 
-def check(books: Journal, places: Sequence[Place], bundle: Bundle, now: float) -> None:
+def check(books: Journal, places: Sequence[Place], fingerprint: str, now: float) -> None:
     """Return if the certificate is not the next round of a circle; else end the circle.
 
     Raises:
         CertmongerError: it was one; it says what was taken out of the request, and how to put it back.
     """
-    counts = [_rounds(books.record(place.target).attempts, bundle.fingerprint, now) for place in places]
+    if not fingerprint:  # the device's own request: signed on the way
+        return
+    counts = [_rounds(books.record(place.target).attempts, fingerprint, now) for place in places]
     if max(counts, default=0) < _MOST:
         return
     from certhooks.certmonger import Certmonger
 
     with Certmonger.open() as certmonger:
         for request in certmonger.requests():
-            if request.in_post_save and _has(request, bundle.fingerprint):
+            if request.in_post_save and _has(request, fingerprint):
                 certmonger.modify(request, post_save="")
                 raise _ended(request, max(counts))
 

@@ -7,12 +7,11 @@ import os
 import shlex
 import stat
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Callable, NoReturn, Optional, Union
 from urllib.parse import quote, quote_plus
 
-from certhooks.errors import CredentialsError
+from certhooks.errors import CredentialsError, DeadlineError
 
 _MAX_FILE = 64 * 1024
 _COMMAND_SECONDS = 30
@@ -114,47 +113,24 @@ def from_command(setting: str, command: str) -> Secret:
     Raises:
         CredentialsError: it cannot be started, fails, takes too long, or prints nothing, too much or no text.
     """
-    import signal
-    import subprocess
+    from certhooks import child
+    from certhooks.deadline import Deadline
 
     hint = "run it by hand as the same user; no shell reads it: name /bin/sh -c '...' where one is needed"
     try:
-        process = subprocess.Popen(
-            shlex.split(command),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        code, printed = child.run(shlex.split(command), Deadline(_COMMAND_SECONDS), most=_MAX_FILE)
     except (OSError, ValueError, IndexError) as e:
         raise CredentialsError(f"the {setting} cannot be run: {e}", hint=hint) from e
-    late = threading.Event()
-
-    def stop() -> None:
-        late.set()
-        with suppress(ProcessLookupError):  # what it has started too, which may hold the pipe open
-            os.killpg(process.pid, signal.SIGKILL)
-
-    timer = threading.Timer(_COMMAND_SECONDS, stop)
-    timer.start()
-    try:
-        with process:
-            assert process.stdout  # noqa: S101  it was asked for
-            printed = process.stdout.read(_MAX_FILE + 1)
-            if len(printed) > _MAX_FILE:
-                stop()
-    finally:
-        timer.cancel()
+    except DeadlineError:
+        raise CredentialsError(f"the {setting} took longer than {_COMMAND_SECONDS} s", hint=hint) from None
     if len(printed) > _MAX_FILE:
         raise CredentialsError(f"the {setting} prints more than {_MAX_FILE} bytes", hint=hint)
-    if late.is_set():
-        raise CredentialsError(f"the {setting} took longer than {_COMMAND_SECONDS} s", hint=hint)
     try:
         first = printed.decode().split("\n", 1)[0].rstrip("\r")
     except UnicodeDecodeError:
         raise CredentialsError(f"the {setting} prints no text", hint=hint) from None
-    if process.returncode != 0 or not first:
-        raise CredentialsError(f"the {setting} gave nothing (exit status {process.returncode})", hint=hint)
+    if code != 0 or not first:
+        raise CredentialsError(f"the {setting} gave nothing (exit status {code})", hint=hint)
     return Secret(first)
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import subprocess
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
-from certhooks import postsave
-from certhooks.errors import CertmongerError, UsageError
+from certhooks import child, postsave
+from certhooks.errors import CertmongerError, DeadlineError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
 _MAX_REPLY = 1024 * 1024
 _ISSUED, _WAIT, _REJECTED, _UNREACHABLE, _UNCONFIGURED, _WAIT_WITH_DELAY = range(6)
+_LONGEST = 300.0  # seconds for one signature
 _LONGEST_PAUSE = 60.0
 _SAYS = {_REJECTED: "refused the request", _UNREACHABLE: "is not reached", _UNCONFIGURED: "is not configured here"}
 _KEPT = ("KRB5_CONFIG", "KRB5_KDC_PROFILE")
@@ -35,13 +35,27 @@ class Subject(NamedTuple):
     profile: Optional[str] = None
 
 
+def words(command: str) -> list[str]:
+    """Return the words of a command that is run without a shell.
+
+    Raises:
+        UsageError: a quote is not closed.
+    """
+    try:
+        return shlex.split(command)
+    except ValueError as e:
+        raise UsageError(
+            f"cannot read the command {command[:80]!r}: {str(e).lower()}", hint="close the quote"
+        ) from None
+
+
 def by_command(command: str, csr: str, deadline: Deadline) -> bytes:
     """Give the request (PEM) to a command's standard input, and return what it prints: the leaf and perhaps its chain.
 
     Raises:
         UsageError: it cannot be run, fails, or prints nothing.
     """
-    code, out = _run(shlex.split(command), csr.encode(), {}, deadline, command)
+    code, out = _run(words(command), csr.encode(), {}, deadline, command)
     if code or not out.strip():
         raise UsageError(
             f"the command that signs gave no certificate (exit status {code})",
@@ -106,18 +120,10 @@ def _run(
     env.update({name: os.environ[name] for name in _KEPT if name in os.environ})
     deadline.check(what)
     try:
-        done = subprocess.run(
-            argv,
-            input=given,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=deadline.remaining(),
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise CertmongerError(f"{what[:80]} did not end in time", hint="give it more time with --timeout") from None
+        return child.run(argv, deadline.within(_LONGEST), given=given, env=env, most=_MAX_REPLY)
+    except DeadlineError:
+        deadline.check(what[:80])
+        raise CertmongerError(f"{what[:80]} did not end within {_LONGEST:g} s", hint="run it by hand") from None
     except (OSError, ValueError, IndexError) as e:
         reason = (getattr(e, "strerror", None) or str(e)).lower()
         raise UsageError(f"cannot run {what[:80]}: {reason}", hint="give its absolute path") from e
-    return done.returncode, done.stdout[:_MAX_REPLY]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, Union
 
 from certhooks import probe
 from certhooks.deadline import Deadline
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from certhooks.address import Address
     from certhooks.bundle import Bundle
+    from certhooks.order import Order
 
+What = TypeVar("What", bound="Union[Bundle, Order]")
 _SERVED_WITHIN = 120.0  # seconds after an activation that succeeded
 
 
@@ -81,8 +83,8 @@ class Run:
             self.warnings.append(text)
 
 
-class Target(ABC):
-    """One place for one certificate on one device.
+class AnyTarget(ABC, Generic[What]):
+    """One place for one certificate on one device, which takes a ``Bundle``, or an ``Order`` where it keeps its key.
 
     ``name`` is the journal's key (stable over renewals), ``device`` the lock's, ``label`` what people call it.
     Every method may be called again after
@@ -99,18 +101,18 @@ class Target(ABC):
         return Needs()
 
     @abstractmethod
-    def inspect(self, bundle: Bundle) -> Inspection:
+    def inspect(self, bundle: What) -> Inspection:
         """Look, and change nothing."""
 
     @abstractmethod
-    def install(self, bundle: Bundle) -> None:
+    def install(self, bundle: What) -> None:
         """Put the material beside the old one; nothing that is in use changes."""
 
     @abstractmethod
-    def activate(self, bundle: Bundle) -> None:
+    def activate(self, bundle: What) -> None:
         """Bring it into use: bind, commit, reload; return when the device itself says that it ended well."""
 
-    def verify(self, bundle: Bundle, endpoints: tuple[Address, ...]) -> None:
+    def verify(self, bundle: What, endpoints: tuple[Address, ...]) -> None:
         """Return when the new certificate is in use; by default when every endpoint serves it."""
         for endpoint in endpoints:
             self.run.tell(f"waiting for {endpoint} to serve the new certificate")
@@ -120,9 +122,13 @@ class Target(ABC):
     def rollback(self) -> Undone:
         """Undo what this run did, as far as that is right."""
 
-    def prune(self, bundle: Bundle) -> list[str]:  # noqa: ARG002  the default has nothing to prune
+    def prune(self, bundle: What) -> list[str]:  # noqa: ARG002  the default has nothing to prune
         """Remove what this certificate superseded and nothing uses; return the names."""
         return []
 
-    def close(self) -> None:  # noqa: B027  most have nothing to close, none must
+    def close(self) -> None:
         """Let go of connections and sessions."""
+
+
+class Target(AnyTarget["Bundle"]):
+    """A device that is given certificate and key, as most are."""

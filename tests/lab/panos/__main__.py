@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 import os
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
+from tests.lab import byhand
 from tests.lab.panos import SUPERUSER, Firewall, Outcome, Panorama, Restart, Switches, custom_role
 
 if TYPE_CHECKING:
@@ -30,8 +27,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--hostname", help="host name (default: fw01.example.test or panorama.example.test)")
     made.add_argument("--address", default="127.0.0.1", help="loopback address to listen on (default: %(default)s)")
     made.add_argument("--port", type=int, default=0, help="management port (default: a free one)")
-    made.add_argument("--out", type=Path, default=Path("panos-lab"), metavar="DIR",
-                      help="where ca.pem, .panrc and a new pair are written (default: %(default)s)")  # fmt: skip
     made.add_argument("--cert", type=Path, help="PEM certificate (chain) that the factory put in; made unless given")
     made.add_argument("--key", type=Path, help="its private key")
     made.add_argument("--admin", default="certhooks", help="administrator's name (default: %(default)s)")
@@ -63,17 +58,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--commit-warns", metavar="LINE", help="every commit ends with this warning")
     made.add_argument("--commit-never-ends", action="store_true", help="commits stay at 99 per cent")
     made.add_argument("--pending", metavar="ADMIN", help="another administrator with a change that is not committed")
-    made.add_argument(
-        "--switch",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="one of the switches for what nobody knows of PAN-OS; may be repeated",
-    )
-    made.add_argument("--list-switches", action="store_true", help="describe the switches and exit")
-    made.add_argument(
-        "--ready", type=Path, metavar="FILE", help="write what is served to this file, as JSON, once it is"
-    )
+    byhand.add_options(made, "panos-lab", "ca.pem, .panrc and a new pair", "PAN-OS")
     return made
 
 
@@ -89,29 +74,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except (ValueError, OSError) as error:
         print(f"panos: error: {error}", file=sys.stderr)
         return 1
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(device)
-        if firewall is not device:
-            stack.enter_context(firewall)
-        facts = _write(args, device, firewall)
-        for name, value in facts.items():
-            print(f"{name}: {value}", flush=True)
-        if args.ready:
-            fresh = args.ready.with_name(args.ready.name + ".new")
-            fresh.write_text(json.dumps(facts), encoding="utf-8")
-            fresh.replace(args.ready)
-        while not stop.wait(0.5):
-            device.tick()
-    print("stopped", flush=True)
+    both = [device] if firewall is device else [device, firewall]
+    byhand.serve(both, lambda: _write(args, device, firewall), args.ready, device.tick)
     return 0
 
 
 def _build(args: argparse.Namespace) -> tuple[Any, Firewall]:
     more: dict[str, Any] = {"address": args.address, "port": args.port, "commit_seconds": args.commit_seconds}
-    more["switches"] = _switches(args.switch)
+    more["switches"] = byhand.switched(Switches(), args.switch)
     if bool(args.cert) != bool(args.key):
         raise ValueError("--cert and --key belong together")
     if args.cert:
@@ -154,29 +124,15 @@ def _managed(panorama: Panorama, profiles: Sequence[str]) -> Firewall:
     return firewall
 
 
-def _switches(given: Sequence[str]) -> Switches:
-    switches = Switches()
-    for each in given:
-        name, _, value = each.partition("=")
-        old = getattr(switches, name.replace("-", "_"), None)
-        if old is None or callable(old):
-            raise ValueError(f"no switch is called {name}; see --list-switches")
-        if isinstance(old, bool):
-            setattr(switches, name.replace("-", "_"), value.lower() in ("1", "yes", "true", "on"))
-        else:
-            setattr(switches, name.replace("-", "_"), type(old)(value))
-    return switches
-
-
 def _write(args: argparse.Namespace, device: Any, firewall: Firewall) -> dict[str, Any]:
     args.out.mkdir(mode=0o700, parents=True, exist_ok=True)
     ca, panrc = args.out / "ca.pem", args.out / ".panrc"
     ca.write_bytes(device.ca_pem)
     secret = device.admins[args.admin].key
-    _private(panrc, f"hostname={args.address}\nport={device.port}\napi_key={secret}\n".encode())
+    byhand.private(panrc, f"hostname={args.address}\nport={device.port}\napi_key={secret}\n".encode())
     made = device.ca.issue([device.hostname, "localhost", args.address], key_type="rsa")
     (args.out / "new.pem").write_bytes(made.fullchain_pem)
-    _private(args.out / "new.key", made.key_pem)
+    byhand.private(args.out / "new.key", made.key_pem)
     facts = {
         "device": f"{device.model} {device.hostname}", "url": f"https://{args.address}:{device.port}/api/",
         "port": device.port, "ca": str(ca), "panrc": str(panrc), "certificate": str(args.out / "new.pem"),
@@ -186,12 +142,6 @@ def _write(args: argparse.Namespace, device: Any, firewall: Firewall) -> dict[st
     if firewall is not device:
         facts["firewall"] = firewall.serial
     return facts
-
-
-def _private(path: Path, data: bytes) -> None:
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(data)
 
 
 if __name__ == "__main__":

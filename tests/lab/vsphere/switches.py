@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+PHASES = ("quiet", "refuse", "reset", "text503", "envoy503", "json503", "unauthenticated")
+PUTS = ("answered", "reset", "hang", "unavailable", "400", "404", "500", "lost", "refused503")
+
 
 @dataclass
 class Phase:
@@ -41,8 +44,8 @@ class Switches:
 
     Attributes:
         put: how the replacement's request ends: ``answered`` (204, or 200), ``reset`` (cut in the middle of the reply),
-            ``hang`` (no answer), ``unavailable`` (503 as JSON): in all of these it is carried out; ``lost`` (cut)
-            and ``refused503`` (503 as JSON): it is not.
+            ``hang`` (no answer), ``unavailable`` (503 as JSON), ``400``, ``404``, ``500`` (as if it were refused): in
+            all of these it is carried out; ``lost`` (cut) and ``refused503`` (503 as JSON): it is not.
         after: what follows a replacement; empty is 8.0U3 and newer: instant.
         roll_back: when all that is over, the former certificate returns, in the store too.
         sessions_survive: a restart leaves sessions valid.

@@ -30,6 +30,11 @@ TEXT_503 = (
 )
 ENVOY_503 = b"no healthy upstream"
 _TEXTS = {"text503": TEXT_503, "envoy503": ENVOY_503}
+FAILURES = {
+    "400": Fault("invalid_argument", "com.vmware.vapi.std.errors.invalid_argument", "Invalid argument."),
+    "404": Fault("not_found", "com.vmware.vapi.rest.httpNotFound", "Not found."),
+    "500": Fault("error", "com.vmware.certificatemanagement.error", "Exception found"),
+}
 _KEPT = 20_000
 _HANG = 60.0
 
@@ -53,7 +58,7 @@ class VCenter(Server):
         *,
         address: str = "127.0.0.2",
         port: int = 0,
-        version: str = "8.0.2",
+        version: str = "8.0.3",
         ca: Optional[lab.CA] = None,
         switches: Optional[Switches] = None,
     ) -> None:
@@ -126,6 +131,8 @@ class VCenter(Server):
             raise CutError
         if how in {"unavailable", "refused503"}:
             raise unavailable()
+        if how in FAILURES:
+            raise FAILURES[how]
 
     def answer(self, request: Request) -> Reply:
         """Answer one request."""

@@ -6,18 +6,24 @@ services are notified afterwards, which cuts the connection.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, Callable, Optional, cast
-
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization as ser
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, Optional
 
 from certhooks import certificate as certs
 from certhooks import probe
 from certhooks.deadline import growing
-from certhooks.errors import BundleError, ConnectionLostError, Error, NotServedError, UploadRefusedError, UsageError
-from certhooks.target import Inspection, Needs, Target, Undone
-from certhooks_vcenter import fit, hosts
+from certhooks.errors import (
+    ActivationError,
+    ConnectionLostError,
+    Error,
+    NotServedError,
+    UnreachableError,
+    UploadRefusedError,
+    UsageError,
+)
+from certhooks.target import AnyTarget, Inspection, Needs, Undone, What
+from certhooks_vcenter import about, fit, hosts
+from certhooks_vcenter.replies import RefusedError, harmless
 from certhooks_vcenter.roots import RootStore
 from certhooks_vcenter.settle import sha256
 from certhooks_vcenter.vim import CUSTOM, Vim
@@ -29,10 +35,11 @@ if TYPE_CHECKING:
 
     from certhooks.address import Address
     from certhooks.bundle import Bundle
+    from certhooks.order import Order
     from certhooks_vcenter.rest import Client
 
-_MODERN = (8, 0, 3)
-_CONNECTED = 120.0  # seconds for a host to be connected again
+_CONNECTED = 180.0  # seconds for a host to be connected again
+_STAYS = 60.0  # seconds for which it must then stay so: vCenter misses a host's heartbeats for a minute first
 
 
 def device_name(address: Address) -> str:
@@ -40,43 +47,17 @@ def device_name(address: Address) -> str:
     return f"esxi {address}"
 
 
-class Order:
-    """Stands where a bundle stands while there is no certificate yet: each host's request will be signed."""
-
-    fingerprint, leaf_pem, chain_pem, chain = "", "", "", ()
-
-    def __init__(self, roots: Sequence[Certificate]) -> None:
-        self.roots = tuple(roots)
-
-    @property
-    def roots_pem(self) -> tuple[str, ...]:
-        """The roots in PEM, one by one."""
-        return tuple(map(certs.to_pem, self.roots))
-
-    def check(self, **_: Any) -> tuple[str, ...]:
-        """Return nothing: what will be signed is checked when it is there."""
-        return ()
-
-    def describe(self) -> dict[str, Any]:
-        """Return nothing: it is not known yet."""
-        return {}
-
-    def as_bundle(self) -> Bundle:
-        """Return itself, where the type asks for a bundle."""
-        return cast("Bundle", self)
-
-
-class EsxiTarget(Target):
-    """One host.
+class EsxiTarget(AnyTarget[What]):
+    """One host; ``WithKey`` and ``WithRequest`` say where its key comes from.
 
     Args:
         vim: the host itself, or its vCenter; not yet logged in.
         rest: its vCenter's REST, for the roots; None when the host is asked itself.
         roots: what the host and its vCenter are to trust.
-        sign: returns leaf and chain (PEM) for a request; None when the bundle brings a key.
-        renew: with ``sign``, how long a certificate must still be valid to be left alone.
         force: do it although something speaks against it.
     """
+
+    _how: str
 
     def __init__(
         self,
@@ -85,8 +66,6 @@ class EsxiTarget(Target):
         rest: Optional[Client],
         roots: Sequence[Certificate],
         *,
-        sign: Optional[Callable[[str, str], bytes]] = None,
-        renew: timedelta = timedelta(days=28),
         force: bool = False,
     ) -> None:
         self.name = self.device = device_name(address)
@@ -95,46 +74,39 @@ class EsxiTarget(Target):
         self._vim = vim
         self._rest = rest
         self._roots = tuple(roots)
-        self._sign = sign
-        self._renew = renew
         self._force = force
         self._host: Any = None
-        self._modern = False
-        self._signed: Optional[list[Certificate]] = None
-        self._sent = False
+        self._version: tuple[int, ...] = ()
+        self._sent = self._notified = False
 
     def needs(self) -> Needs:
         """Return RSA; ``fit.check`` has looked at the rest."""
         return Needs(key_types=("rsa",))
 
-    def inspect(self, bundle: Bundle) -> Inspection:
+    def inspect(self, bundle: What) -> Inspection:
         """Look at what the host serves and trusts, and refuse what cannot last.
 
         Raises:
             BundleError, KeyTypeError: not for this host; UsageError: not in this way, or vCenter would undo it.
         """
-        if self._sign is None:
-            fit.check(bundle, self._address.host)
-        served = x509.load_der_x509_certificate(probe.first(self._address).der)
+        self._refuse(bundle)
+        [served] = certs.read(probe.first(self._address).der, f"the certificate of {self._address}")
         if self._host is None:
             self._log_in()
-        self._refuse_old(bundle)
+            self._refuse(bundle)
         self._refuse_mode()
         changes = [f"have vCenter trust the root {certs.label(root)}" for root in self._unknown_to_vcenter()]
         changes += [f"have the host trust the root {certs.label(root)}" for root in self._unknown_to_host()]
-        if not self._is_good(served, bundle):
-            how = "replace" if self._sign is None else "have its request signed and replace"
-            changes.append(
-                f"{how} the certificate {certs.label(served)}, valid until {certs.not_after(served):%Y-%m-%d}"
-            )
-        endpoints = () if self._sign else (self._address,)
-        return Inspection(changes=tuple(changes), endpoints=endpoints, touches=("the host's certificate",))
+        if not self._is_there(served, bundle):
+            until = f"{certs.not_after(served):%Y-%m-%d}"
+            changes.append(f"{self._how} the certificate {certs.label(served)}, valid until {until}")
+        return Inspection(changes=tuple(changes), endpoints=(self._address,), touches=("the host's certificate",))
 
-    def install(self, bundle: Bundle) -> None:  # noqa: ARG002  roots and request do not depend on it
-        """Make vCenter and the host trust the roots, and have the host's request signed; nothing in use changes.
+    def install(self, bundle: What) -> None:  # noqa: ARG002  the roots are known
+        """Make vCenter and the host trust the roots; nothing in use changes.
 
         Raises:
-            UploadRefusedError: the roots are not taken; BundleError: what was signed is not for this host.
+            UploadRefusedError: the roots are not taken.
         """
         if self._rest:
             store = RootStore(self._rest)
@@ -147,10 +119,8 @@ class EsxiTarget(Target):
                 hosts.push(self._vim, self._host, missing, self.run)
             else:
                 hosts.give(self._vim, self._host, missing)
-        if self._sign and self._signed is None:
-            self._signed = self._have_signed(self._sign)
 
-    def activate(self, bundle: Bundle) -> None:
+    def activate(self, bundle: What) -> None:
         """Install the certificate, with its key from 8.0U3 on, and have the services use it.
 
         A connection that breaks is what these steps do; what became of them is seen by ``verify``.
@@ -158,50 +128,66 @@ class EsxiTarget(Target):
         Raises:
             UploadRefusedError: the host refuses it.
         """
-        if self._sent:
-            return
-        manager = self._host.configManager.certificateManager
-        leaf, chain = (bundle.leaf_pem, bundle.chain_pem) if self._signed is None else self._signed_pem()
-        if self._signed is None:
-            from certhooks.secrets import conceal
+        if not self._sent:
+            self._send(bundle)
+        if self._is_modern and not self._notified:
+            self._notify()
 
-            key = bundle.key_pem().decode()
-            conceal(key)
-            self.run.tell("bringing the key")
-            with self._vim.told("the key"):
-                manager.ProvisionServerPrivateKey(key)
+    def _send(self, bundle: What) -> None:
+        manager = self._host.configManager.certificateManager
+        self._bring_key(manager, bundle)
         self.run.tell("installing the certificate")
         self._sent = True
         try:
             with self._vim.told("the certificate"):
-                manager.InstallServerCertificate(leaf + chain)
-            if self._modern:
-                with self._vim.told("the notice to its services"):
-                    manager.NotifyAffectedServices()
-        except ConnectionLostError as e:
-            self.run.tell(f"{e}, as is to be expected")
+                manager.InstallServerCertificate(bundle.leaf_pem + bundle.chain_pem)
+        except ConnectionLostError as e:  # an older host may restart its services at once
+            self.run.tell(f"{e}: whether it was carried out will be seen")
+            self._host = None
         except Error as e:
             self._sent = False
             raise UploadRefusedError(str(e), hint=e.hint) from e
 
-    def verify(self, bundle: Bundle, endpoints: tuple[Address, ...]) -> None:
+    def _notify(self) -> None:
+        """Have the services of a modern host take up what is installed, which cuts the connection."""
+        if self._host is None:
+            self._vim.close()
+            self._log_in()
+        self.run.tell("having the host's services use it")
+        try:
+            with self._vim.told("the notice to its services"):
+                self._host.configManager.certificateManager.NotifyAffectedServices()
+        except ConnectionLostError as e:
+            self.run.tell(f"{e}, as is to be expected")
+        except UnreachableError:
+            raise
+        except Error as e:
+            raise ActivationError(str(e), hint=e.hint) from e
+        self._notified = True
+
+    def verify(self, bundle: What, endpoints: tuple[Address, ...]) -> None:
         """Return when the host serves it, and its vCenter has the host connected.
 
         Raises:
             NotServedError: another one is served, or the host is not connected.
         """
-        if self._signed:
-            probe.wait(self._address, sha256(self._signed[0]), self.run.deadline.within(_CONNECTED))
         super().verify(bundle, endpoints)
         if not self._rest:
             return
-        self.run.tell("waiting for the host to be connected in vCenter")
-        patience = self.run.deadline.within(_CONNECTED)
-        state = ""
+        if self._host is None:
+            self._vim.close()
+            self._log_in()
+        self._await_connection(bundle)
+
+    def _await_connection(self, bundle: What) -> None:
+        self.run.tell("waiting for the host to be connected in vCenter, and to stay so")
+        patience = self.run.deadline.within(_CONNECTED + _STAYS)
+        since: Optional[float] = None
         for pause in growing(0.2, 5.0):
-            with self._vim.told("asking for the host's state"):
-                state = str(self._host.runtime.connectionState)
-            if state == "connected":
+            state = self._state(bundle)
+            now = patience.elapsed()
+            since = (now if since is None else since) if state == "connected" else None
+            if since is not None and now - since >= _STAYS:
                 return
             if patience.remaining() <= pause:
                 break
@@ -210,6 +196,19 @@ class EsxiTarget(Target):
             f"{self._address} serves the new certificate, but is {state} in {self._vim.address}",
             hint="does vCenter trust its root? reconnect the host in the vSphere Client",
         )
+
+    def _state(self, bundle: What) -> str:
+        """Return how vCenter sees the host; that it is connected is believed once the host answers through vCenter."""
+        with self._vim.told("asking for the host's state"):
+            state = harmless(str(self._host.runtime.connectionState))
+        if state != "connected":
+            return state
+        try:
+            with self._vim.told("asking the host for its certificate"):
+                until = self._host.configManager.certificateManager.certificateInfo.notAfter
+        except RefusedError:
+            return "not answering"
+        return state if until == bundle.not_after else "still known by another certificate"
 
     def rollback(self) -> Undone:
         """Tell what is left: a host does not give its former key away."""
@@ -227,16 +226,25 @@ class EsxiTarget(Target):
         if self._rest:
             self._rest.first_login()
         self._host = self._vim.host(self._address.host)
-
-    def _refuse_old(self, bundle: Bundle) -> None:
         with self._vim.told("asking for its version"):
-            version = str(self._host.summary.config.product.version)
-        self._modern = tuple(int(part) for part in version.split(".")[:3] if part.isdigit()) >= _MODERN
-        if self._sign is None and not self._modern:
-            raise UsageError(
-                f"{self._address} is ESXi {version}, which takes no key ({bundle.label})",
-                hint="--csr has the request signed that the host makes itself; from 8.0U3 on a key can be brought",
-            )
+            told = harmless(str(self._host.summary.config.product.version))
+        self._version = about.parsed(told)
+        if not self._version:
+            raise RefusedError(f"{self._address} has a version that cannot be read: {told}", hint="report that")
+
+    @property
+    def _is_modern(self) -> bool:
+        return self._version >= about.INSTANT
+
+    def _refuse(self, bundle: What) -> None:
+        """Refuse what is not for this host, whose version is not known the first time."""
+
+    @abstractmethod
+    def _is_there(self, served: Certificate, bundle: What) -> bool:
+        """Tell whether what is served need not be replaced."""
+
+    def _bring_key(self, manager: Any, bundle: What) -> None:
+        """Bring the key, unless the host has made it."""
 
     def _refuse_mode(self) -> None:
         """Refuse where vCenter itself renews the certificates of its hosts: the next time it would replace ours."""
@@ -254,32 +262,52 @@ class EsxiTarget(Target):
     def _unknown_to_host(self) -> list[Certificate]:
         return hosts.lacking(self._vim, self._host, self._roots)
 
-    def _is_good(self, served: Certificate, bundle: Bundle) -> bool:
-        if self._sign is None:
-            return sha256(served) == bundle.fingerprint
-        left = certs.not_after(served) - datetime.now(timezone.utc)
-        path = certs.order(served, self._roots)
-        return bool(path.roots) and certs.covers(served, self._address.host) and left > self._renew
 
-    def _have_signed(self, sign: Callable[[str, str], bytes]) -> list[Certificate]:
+class WithKey(EsxiTarget["Bundle"]):
+    """A host of 8.0U3 or newer, which is brought the key with its certificate."""
+
+    _how = "replace"
+
+    def _refuse(self, bundle: Bundle) -> None:
+        fit.check(bundle, self._address.host)
+        if self._version and not self._is_modern:
+            raise UsageError(
+                f"{self._address} is ESXi {'.'.join(map(str, self._version))}, which takes no key ({bundle.label})",
+                hint="--csr has the request signed that the host makes itself; from 8.0U3 on a key can be brought",
+            )
+
+    def _is_there(self, served: Certificate, bundle: Bundle) -> bool:
+        return sha256(served) == bundle.fingerprint
+
+    def _bring_key(self, manager: Any, bundle: Bundle) -> None:
+        from certhooks.secrets import conceal
+
+        key = bundle.key_pem().decode()
+        conceal(key)
+        self.run.tell("bringing the key")
+        with self._vim.told("the key"):
+            manager.ProvisionServerPrivateKey(key)
+
+
+class WithRequest(EsxiTarget["Order"]):
+    """A host of any version, which makes key and request itself."""
+
+    _how = "have its request signed and replace"
+
+    def install(self, bundle: Order) -> None:
+        """Have the roots trusted, and then the host's request signed.
+
+        Raises:
+            BundleError: what was signed is not for this host; and as the method of the class above.
+        """
+        super().install(bundle)
+        if bundle.signed:  # a connection broke, and this is done again
+            return
         self.run.tell("having the host's request signed")
         with self._vim.told("a request"):
-            request = self._host.configManager.certificateManager.GenerateCertificateSigningRequest(
-                useIpAddressAsCommonName=False
-            )
-        asked = x509.load_pem_x509_csr(str(request).encode()).public_key()
-        form = (ser.Encoding.DER, ser.PublicFormat.SubjectPublicKeyInfo)
-        found = certs.read(sign(str(request), self._address.host), "what was signed")
-        leaf = next((each for each in found if certs.spki(each) == asked.public_bytes(*form)), None)
-        if leaf is None or not certs.covers(leaf, self._address.host):
-            raise BundleError(
-                f"what was signed is not for the request of {self._address}", hint="is its FQDN among the names?"
-            )
-        path = certs.order(leaf, [*found, *self._roots])
-        if not path.roots:
-            raise BundleError(f"what was signed for {self._address} leads to no known root", hint="--rootfile names it")
-        return [leaf, *path.chain]
+            manager = self._host.configManager.certificateManager
+            request = manager.GenerateCertificateSigningRequest(useIpAddressAsCommonName=False)
+        bundle.have_signed(str(request), self._address.host, self.run.deadline)
 
-    def _signed_pem(self) -> tuple[str, str]:
-        leaf, *chain = map(certs.to_pem, self._signed or ())
-        return leaf, "".join(chain)
+    def _is_there(self, served: Certificate, bundle: Order) -> bool:
+        return bundle.is_met_by(served, self._address.host, self.run.achieved)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from certhooks import address, cli, install
 from certhooks.errors import BundleError, UsageError
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from cryptography.x509 import Certificate
-
     from certhooks.address import Address
+    from certhooks.bundle import Bundle
     from certhooks.deadline import Deadline
+    from certhooks.order import Order
     from certhooks_vcenter.esxi import EsxiTarget
-    from certhooks_vcenter.vmwrc import Credentials
 
 PROG = "esxi_instcert"
+_LOOK = 0.5  # seconds
 _EXAMPLES = """\
   esxi_instcert --csr --vcenter vc01.example.com esx01.example.com esx02.example.com
       hosts make their keys and requests, FreeIPA signs them; done again when less than 28 days are left
@@ -87,80 +87,75 @@ def places(args: argparse.Namespace) -> list[install.Place]:
 
 
 def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
-    from certhooks.deadline import Deadline
     from certhooks_vcenter import fit, vmwrc
-    from certhooks_vcenter.esxi import Order
+    from certhooks_vcenter.esxi import WithKey, WithRequest
+    from certhooks_vcenter.rest import Client
+    from certhooks_vcenter.vim import Vim
 
     where = places(args)
     vcenter = address.parse(args.vcenter) if args.vcenter else None
 
     def prepare() -> install.Prepared:
+        kind: type[EsxiTarget[Any]] = WithRequest if args.csr else WithKey
         if args.csr:
-            roots = _roots(args)
-            bundle, sign = Order(roots).as_bundle(), _signer(args, Deadline(args.timeout))
+            given: Union[Bundle, Order] = _order(args)
+            roots = given.roots
         else:
-            bundle, others = instcert.with_roots(install.load(args, screen), args.rootfile)
-            roots, sign = list(fit.anchors(bundle, others)), None
-        credentials = vmwrc.read(vmwrc.locate(args.cred_file))
+            given, others = instcert.with_roots(install.load(args, screen), args.rootfile)
+            roots = fit.anchors(given, others)
+        credentials = vmwrc.read(vmwrc.locate(args.cred_file), shared=len(where) > 1)
 
-        def targets(contexts: install.Contexts) -> list[EsxiTarget]:
-            return [_target(each.address, vcenter, args, roots, sign, credentials, contexts) for each in where]
+        def targets(contexts: install.Contexts) -> list[EsxiTarget[Any]]:
+            def target(where: Address) -> EsxiTarget[Any]:
+                asked = vcenter or where
+                vim = Vim(asked, lambda: contexts(asked), credentials)
+                rest = Client(asked, lambda: contexts(asked), credentials) if vcenter else None
+                made = kind(where, vim, rest, roots, force=args.force)
+                vim.time_left = lambda: made.run.deadline.remaining()  # noqa: PLW0108  they are set later
+                if rest:
+                    rest.time_left = vim.time_left
+                return made
 
-        return bundle, targets
+            return [target(each.address) for each in where]
+
+        return given, targets
 
     return install.push(args, screen, where, prepare)
 
 
-def _target(  # noqa: PLR0917  it is all of a host's surroundings
-    where: Address,
-    vcenter: Optional[Address],
-    args: argparse.Namespace,
-    roots: Sequence[Certificate],
-    sign: Optional[Callable[[str, str], bytes]],
-    credentials: Credentials,
-    contexts: install.Contexts,
-) -> EsxiTarget:
-    from datetime import timedelta
-
-    from certhooks_vcenter.esxi import EsxiTarget
-    from certhooks_vcenter.rest import Client
-    from certhooks_vcenter.vim import Vim
-
-    asked = vcenter or where
-    vim = Vim(asked, lambda: contexts(asked), credentials)
-    rest = Client(asked, lambda: contexts(asked), credentials) if vcenter else None
-    made = EsxiTarget(where, vim, rest, roots, sign=sign, renew=timedelta(days=args.renew), force=args.force)
-    if rest:
-        rest.time_left = lambda: made.run.deadline.remaining()  # noqa: PLW0108  run and deadline are set later
-    return made
-
-
-def _roots(args: argparse.Namespace) -> list[Certificate]:
-    """Return the roots for what will be signed.
+def _order(args: argparse.Namespace) -> Order:
+    """Return the order for what each host will have signed.
 
     Raises:
-        BundleError: none is known.
+        BundleError: no root is known. UsageError: the command that signs cannot be read.
     """
-    from certhooks import certificate, sources
+    from datetime import timedelta
+
+    from certhooks import certificate, signing, sources
+    from certhooks.order import Order
     from certhooks.trust import IPA_CA
     from certhooks_vcenter import fit
 
     path = args.rootfile or IPA_CA
-    found = certificate.read(sources.read(path), str(path))
-    roots = [each for each in found if certificate.is_self_signed(each) and fit.is_good_ca(each)]
+    known = [each for each in certificate.read(sources.read(path), str(path)) if fit.is_good_ca(each)]
+    roots = [each for each in known if certificate.is_self_signed(each)]
     if not roots:
         raise BundleError(f"no valid self-signed CA in {path}", hint="--rootfile FILE names the root that signs")
-    return roots
+    if args.sign:
+        signing.words(args.sign)
+    return Order(roots, _signer(args), timedelta(days=args.renew), known)
 
 
-def _signer(args: argparse.Namespace, deadline: Deadline) -> Callable[[str, str], bytes]:
+def _signer(args: argparse.Namespace) -> Callable[[str, str, Deadline], bytes]:
     """Return what signs a host's request, one at a time."""
     from certhooks import enrol, signing
 
     lock = threading.Lock()
 
-    def sign(csr: str, host: str) -> bytes:
-        with lock:
+    def sign(csr: str, host: str, deadline: Deadline) -> bytes:
+        while not lock.acquire(timeout=_LOOK):
+            deadline.check("the wait for another host's request to be signed")
+        try:
             if args.sign:
                 return signing.by_command(args.sign, csr, deadline)
             from certhooks.certmonger import Certmonger
@@ -168,6 +163,8 @@ def _signer(args: argparse.Namespace, deadline: Deadline) -> Callable[[str, str]
             subject = signing.Subject(host, enrol.principal(args.service, host), args.cert_profile)
             with Certmonger.open() as certmonger:
                 return signing.by_ca(certmonger, args.ca, csr, subject, deadline)
+        finally:
+            lock.release()
 
     return sign
 

@@ -102,7 +102,7 @@ def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
 
     def prepare() -> install.Prepared:
         bundle, others = with_roots(install.load(args, screen), args.rootfile)
-        credentials = vmwrc.read(vmwrc.locate(args.cred_file))
+        credentials = vmwrc.read(vmwrc.locate(args.cred_file), shared=len(where) > 1)
 
         def targets(contexts: install.Contexts) -> list[VCenterTarget]:
             return [target(each.address, args, others, credentials, contexts) for each in where]
@@ -151,6 +151,8 @@ def target(
         vim = Vim(where, lambda: contexts(where), credentials)
     made = VCenterTarget(where, client, others=others, fullchain=args.fullchain, force=args.force, vim=vim)
     client.time_left = lambda: made.run.deadline.remaining()  # noqa: PLW0108  run and deadline are set later
+    if vim:
+        vim.time_left = client.time_left
     return made
 
 

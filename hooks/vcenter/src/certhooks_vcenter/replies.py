@@ -100,4 +100,5 @@ def _told(reply: Reply) -> tuple[str, str]:
 def harmless(text: str) -> str:
     """Return what a device says in one line of bounded length, without secrets and keys that it quotes."""
     text = " ".join(_PEM.sub("***", redact(text)).split()).rstrip(".")
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
 from certhooks import certificate as certs
 from certhooks import secrets
-from certhooks.errors import BundleError, ConnectionLostError, Error, UnreachableError
+from certhooks.errors import BundleError, ConnectionLostError, DeadlineError, Error
 from certhooks.http import Connection
-from certhooks_vcenter import replies
+from certhooks_vcenter import about, replies
 from certhooks_vcenter.replies import RefusedError, UnauthenticatedError
 
 if TYPE_CHECKING:
@@ -69,6 +69,21 @@ class Client:
         """Whether there is a session, as far as is known."""
         return bool(self._session)
 
+    def connect(self) -> None:
+        """Open the connection unless it is open.
+
+        Raises:
+            UnreachableError: nothing was sent.
+        """
+        self._open().connect()
+
+    def version(self) -> tuple[int, ...]:
+        """Return vCenter's version, for which no session is needed; empty where it does not tell."""
+        try:
+            return about.version(self._open())
+        except Error:
+            return ()
+
     def first_login(self) -> None:
         """Open the run's first session here, and find out which dialect is spoken; never tried twice.
 
@@ -76,26 +91,37 @@ class Client:
             CredentialsError: wrong, or another device has refused them already.
             UnreachableError: no answer; also when the connection broke in the middle.
         """
-        self._open().connect()  # a device that is down must hold nobody up
-        with self._credentials.first_login(str(self.address)):
-            for dialect in _DIALECTS:
+        self.connect()  # a device that is down must hold nobody up
+        if self._credentials.shared:
+            self._knock()
+        with self._credentials.login(str(self.address), self.time_left):
+            for dialect in _DIALECTS[_DIALECTS.index(self._dialect) :]:
                 self._dialect = dialect
                 try:
-                    self.login()
-                except ConnectionLostError as e:
-                    raise UnreachableError(str(e), hint=e.hint) from e
+                    self._log_in()
                 except RefusedError as e:
                     if dialect is _DIALECTS[-1] or e.kind != "not_found":
                         raise
                 else:
                     return
 
-    def login(self) -> None:
-        """Open a session.
+    def _knock(self) -> None:
+        """Ask for a session without a password: who does not answer that must not hold up the turn of the others."""
+        for dialect in _DIALECTS:
+            self._dialect = dialect
+            if self._open().request("POST", dialect.session, headers={}).status not in _NO_SUCH_PATH:
+                return
+
+    def login_after_restart(self) -> None:
+        """Open a session, where the right password may be refused for a while.
 
         Raises:
-            UnauthenticatedError: not with these credentials, or not now.
+            UnauthenticatedError: refused. UnreachableError: not asked, since that has happened too often.
         """
+        with self._credentials.trial(str(self.address)):
+            self._log_in()
+
+    def _log_in(self) -> None:
         self._session = ""
         given = {"Authorization": self._credentials.basic()}
         reply = self._open().request("POST", self._dialect.session, headers=given)
@@ -110,8 +136,8 @@ class Client:
     def logout(self) -> None:
         """End the sessions; after a restart there are none any more, and whatever goes wrong does not matter."""
         sessions, self._session, self._former = [self._session, *self._former], "", []
-        with suppress(Error):
-            for session in filter(None, sessions):
+        for session in filter(None, sessions):
+            with suppress(Error):
                 self._open().request("DELETE", self._dialect.session, headers={_HEADER: session})
 
     def machine_certificate(self, *, renew: bool = True) -> Certificate:
@@ -181,6 +207,8 @@ class Client:
         self, method: str, path: str, what: str, spec: Any = None, *, seconds: float = _SECONDS, renew: bool = True
     ) -> Any:
         """Send a request and return its result; a session that has ended meanwhile is opened again, once."""
+        if self.time_left() <= 0:
+            raise DeadlineError(f"no time is left for {what}", hint="give it more time with --timeout SECONDS")
         wrapped = self._dialect.wrapped
         body = b"" if spec is None else json.dumps({"spec": spec} if wrapped else spec).encode()
         connection = self._open()
@@ -193,10 +221,12 @@ class Client:
         try:
             return replies.value(reply, self.address, what, wrapped=wrapped)
         except UnauthenticatedError:
+            self._former.append(self._session)
             self._session = ""
             if not renew:
                 raise
-        self.login()  # the password was right before, and the request was not carried out
+        with self._credentials.login(str(self.address), self.time_left):
+            self._log_in()  # the request was not carried out
         return self._call(method, path, what, spec, seconds=seconds, renew=False)
 
     def _open(self) -> Connection:
@@ -207,7 +237,7 @@ class Client:
     def _certificates(self, text: Any) -> list[Certificate]:
         try:
             return certs.read(text.encode(), str(self.address)) if isinstance(text, str) else []
-        except BundleError:
+        except (BundleError, UnicodeEncodeError):
             return []
 
 

@@ -14,7 +14,15 @@ from cryptography.hazmat.primitives import hashes
 
 from certhooks import probe
 from certhooks.deadline import growing
-from certhooks.errors import ActivationError, CredentialsError, DeadlineError, NotServedError, UnreachableError
+from certhooks.errors import (
+    ActivationError,
+    CredentialsError,
+    DeadlineError,
+    Error,
+    NotServedError,
+    UnreachableError,
+    UploadRefusedError,
+)
 from certhooks_vcenter.replies import RefusedError, UnauthenticatedError
 
 if TYPE_CHECKING:
@@ -29,6 +37,7 @@ _FIRST, _LONGEST = 0.3, 10.0  # seconds between two looks
 # that know it may not be up; even so it is not offered more often than that.
 _AFTER_REFUSAL = 45.0
 _NOTHING_HAPPENS = 180.0  # seconds after which an unanswered replacement that left no trace was not carried out
+_LASTS = 20.0  # seconds without a restart after which none is expected any more
 _PROBE = 5.0
 
 
@@ -49,7 +58,8 @@ class Settling:
 
     Args:
         before: what the store held before it.
-        unanswered: it was sent, and no reply came.
+        unsure: what came in place of a reply that it was carried out: a lost connection, or a refusal.
+        restarts: services may restart, so that what is seen at once may not last.
         addresses: those of its name that answered before it, each of which must serve the new one.
 
     ``taken_back`` tells afterwards whether vCenter has put the former certificate back by itself.
@@ -62,17 +72,20 @@ class Settling:
         bundle: Bundle,
         before: Optional[Certificate],
         *,
-        unanswered: bool,
+        unsure: Optional[Error] = None,
+        restarts: bool = False,
         addresses: frozenset[str] = frozenset(),
     ) -> None:
         self._client = client
         self._run = run
         self._new = bundle.fingerprint
         self._old = sha256(before) if before is not None else ""
-        self._unanswered = unanswered
+        self._unsure = unsure
+        self._restarts = restarts
         self._addresses = addresses
         self._seen = False  # the new one was served, or in the store
         self._gone = False  # it was away: something happens
+        self._good_since: Optional[float] = None
         self._refused_at: Optional[float] = None
         self._began = run.deadline.elapsed()
         self.taken_back = False
@@ -81,6 +94,7 @@ class Settling:
         """Return when the store holds the new certificate, a new session works, and it is served on every address.
 
         Raises:
+            UploadRefusedError: it was refused, and vCenter has what it had.
             ActivationError: vCenter has put the former one back, or has not carried the replacement out.
             NotServedError: at the end of the run's time another one is served.
             DeadlineError: at the end of the run's time vCenter is not back.
@@ -100,8 +114,13 @@ class Settling:
                 raise self._late(last, e) from e
 
     def _is_over(self, look: _Look) -> bool:
+        now = self._run.deadline.elapsed()
         if look.served == {self._new} and look.stored == self._new:
-            return True
+            self._seen = True
+            if self._good_since is None:
+                self._good_since = now
+            return self._gone or not self._restarts or now - self._good_since >= _LASTS
+        self._good_since = None
         self._seen |= self._new in {*look.served, look.stored}
         self._gone |= look.away
         if look.stored != self._old or look.served != {self._old} or self._old == self._new:
@@ -112,8 +131,10 @@ class Settling:
                 f"{self._client.address} took the new certificate, and then put the former one back by itself",
                 hint="/var/log/vmware/certificatemanagement/certificatemanagement-svcs.log on vCenter tells why",
             )
-        quiet = not self._gone and self._run.deadline.elapsed() - self._began > _NOTHING_HAPPENS
-        if self._unanswered and quiet:
+        if isinstance(self._unsure, RefusedError):
+            raise UploadRefusedError(str(self._unsure), hint=self._unsure.hint) from self._unsure
+        quiet = not self._gone and now - self._began > _NOTHING_HAPPENS
+        if self._unsure and quiet:
             raise ActivationError(
                 f"the connection broke during the replacement, and {self._client.address} has not carried it out",
                 hint="run the same command again",
@@ -144,7 +165,7 @@ class Settling:
             if self._refused_at is not None and now - self._refused_at < _AFTER_REFUSAL:
                 raise UnreachableError(f"{self._client.address} opens no session yet")
             try:
-                self._client.login()
+                self._client.login_after_restart()
             except UnauthenticatedError:
                 self._refused_at = now
                 raise
@@ -155,6 +176,8 @@ class Settling:
             return f"waiting for vCenter to be back: {look.told}"
         if look.stored != self._new:
             return "waiting for vCenter to take the new certificate"
+        if look.served == {self._new}:
+            return "the new certificate is served; waiting for the restart of vCenter's services"
         return "waiting for vCenter to serve the new certificate"
 
     def _late(self, look: _Look, error: DeadlineError) -> Exception:

@@ -8,7 +8,6 @@ from certhooks import certificate as certs
 from certhooks import probe
 from certhooks.deadline import growing
 from certhooks.errors import (
-    ConnectionLostError,
     CredentialsError,
     DeadlineError,
     Error,
@@ -16,8 +15,8 @@ from certhooks.errors import (
     UploadRefusedError,
 )
 from certhooks.target import Inspection, Needs, Target, Undone
-from certhooks_vcenter import fit, hosts
-from certhooks_vcenter.replies import AwayError, RefusedError
+from certhooks_vcenter import about, fit, hosts
+from certhooks_vcenter.replies import RefusedError
 from certhooks_vcenter.roots import RootStore
 from certhooks_vcenter.settle import Settling, sha256
 
@@ -73,7 +72,8 @@ class VCenterTarget(Target):
         self._lacking: list[Certificate] = []
         self._addresses: frozenset[str] = frozenset()  # those that answered before the replacement
         self._before: Optional[Certificate] = None  # what the store held when the run began
-        self._sent = self._unanswered = self._taken_back = False
+        self._sent = self._restarts = self._taken_back = False
+        self._unsure: Optional[Error] = None  # what came in place of a reply that says "done"
 
     def needs(self) -> Needs:
         """Return RSA; ``fit.check`` has looked at the rest before the first connection."""
@@ -124,17 +124,22 @@ class VCenterTarget(Target):
         if not self._sent and (self._force or not self._holds(bundle)):
             answers = probe.every(self._address, timeout=5.0)
             self._addresses = frozenset(answer.ip for answer in answers if answer.der)
+            self._restarts = not self._client.version() >= about.INSTANT
             self._replace(bundle)
         settling = Settling(
             self._client,
             self.run,
             bundle,
             self._before,
-            unanswered=self._unanswered,
+            unsure=self._unsure,
+            restarts=self._restarts,
             addresses=self._addresses,
         )
         try:
             settling.wait()
+        except UploadRefusedError:
+            self._sent = False  # it was looked at
+            raise
         finally:
             self._taken_back = settling.taken_back
 
@@ -186,24 +191,25 @@ class VCenterTarget(Target):
         chain, root = bundle.chain_pem, certs.to_pem(fit.best_root(bundle, self._roots))
         cert = bundle.leaf_pem + (chain if self._fullchain else "")
         self.run.tell(f"replacing {MACHINE}; vCenter may restart its services now")
+        self._client.connect()  # what fails here was not sent
         self._sent = True
         try:
             self._client.replace(cert, bundle.key_pem().decode(), root if self._fullchain else chain + root)
-        except (ConnectionLostError, AwayError) as e:
-            self._unanswered = True
-            self.run.tell(f"{e}: whether it was carried out will be seen")
-        except UnreachableError:
-            self._sent = False  # no connection, so that nothing was sent
-            raise
+        except UnreachableError as e:
+            self._unsure = e
         except RefusedError as e:
             if e.kind == "already_exists":
                 self.run.tell(f"{self._address} says that it has this certificate already")
                 return
-            self._sent = False
-            raise UploadRefusedError(str(e), hint=e.hint) from e
+            if self._holds(bundle):  # to look would tell nothing
+                self._sent = False
+                raise UploadRefusedError(str(e), hint=e.hint) from e
+            self._unsure = e  # proxies say 404 and 500 while services go, and it may have been carried out
         except CredentialsError:
             self._sent = False
             raise
+        if self._unsure:
+            self.run.tell(f"{self._unsure}: whether it was carried out will be seen")
 
     def _look_at_hosts(self, vim: Vim) -> list[str]:
         """Find the hosts that lack a root; what cannot be asked counts as one, and will be told then."""

@@ -1,21 +1,25 @@
 """vCenter's and ESXi's SOAP API, by pyvmomi: hosts, their certificate managers, and what vCenter pushes to them.
 
 pyvmomi switches verification off for localhost and looks at a thumbprint only when verification has failed, so it is
-always given a context of ours, which verifies and knows of pins.
+always given a context of ours, which verifies and knows of pins. Its own way to connect asks for the server's versions
+without a timeout, and logs in at once: here that is one bounded request, and the login waits for its turn.
 """
 
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Callable, Optional
-from xml.parsers.expat import ExpatError
 
-from certhooks import probe, trust
+from certhooks import trust
+from certhooks.address import is_ip
 from certhooks.deadline import growing
-from certhooks.errors import ConnectionLostError, CredentialsError, UnreachableError
-from certhooks_vcenter.replies import RefusedError
+from certhooks.errors import ConnectionLostError, CredentialsError, Error, UnreachableError
+from certhooks.http import Connection
+from certhooks_vcenter import about
+from certhooks_vcenter.replies import RefusedError, harmless
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,46 +37,62 @@ class Vim:
 
     def __init__(self, address: Address, context: Callable[[], ssl.SSLContext], credentials: Credentials) -> None:
         self.address = address
+        self.time_left: Callable[[], float] = lambda: float("inf")
         self._context = context
         self._credentials = credentials
-        self._instance: Any = None
+        self._stub: Any = None
+        self._content: Any = None
 
     def login(self) -> None:
         """Open a session; a password that was refused is not offered again.
 
         Raises:
-            CredentialsError, UnreachableError: see there.
+            CredentialsError, UnreachableError: see there. RefusedError: it is no vSphere.
         """
-        from pyVim import connect
+        from pyVmomi import SoapAdapter, VmomiSupport, vim
 
-        smart: Callable[..., Any] = connect.SmartConnect
-        probe.first(self.address)  # a device that is down must not hold up the turn of the others
         context = self._context()
-        if isinstance(context, trust.Context):
-            context.widen()  # pyvmomi does not ask again as our own connections do
-        with self._credentials.first_login(str(self.address)), self.told("a session"):
-            self._instance = smart(
-                host=self.address.host,
-                port=self.address.port,
-                user=self._credentials.username,
-                pwd=self._credentials.password.reveal(),
-                sslContext=context,
-                httpConnectionTimeout=_SECONDS,
-            )
+        version = self._ask(context)
+        service: Callable[..., Any] = vim.ServiceInstance
+        adapter: Callable[..., Any] = SoapAdapter.SoapStubAdapter
+        # The oldest API that knows what is asked for: every server knows those before its own.
+        api = VmomiSupport.versionMap["vim25/8.0.3.0" if version >= about.INSTANT else "vim25/6.5"]
+        self._stub = adapter(
+            host=self.address.host,
+            port=self.address.port,
+            path="/sdk",
+            version=api,
+            sslContext=context,
+            httpConnectionTimeout=_SECONDS,
+        )
+        with self.told("what it is"):
+            self._content = service("ServiceInstance", self._stub).RetrieveContent()
+        with self._credentials.login(str(self.address), self.time_left), self.told("a session"):
+            self._content.sessionManager.Login(self._credentials.username, self._credentials.password.reveal(), None)
+
+    def _ask(self, context: ssl.SSLContext) -> tuple[int, ...]:
+        connection = Connection(self.address, context, timeout=_SECONDS, time_left=self.time_left)
+        try:
+            version = about.version(connection)
+        finally:
+            connection.close()
+        if not version:
+            raise RefusedError(f"{self.address} does not answer as vCenter or ESXi do", hint="is it one of them?")
+        return version
 
     @property
     def is_vcenter(self) -> bool:
         """Whether it is a vCenter, not a host."""
         with self.told("asking what it is"):
-            return bool(self._instance.content.about.apiType == "VirtualCenter")
+            return bool(self._content.about.apiType == "VirtualCenter")
 
     def hosts(self) -> list[Any]:
         """Return all hosts."""
         from pyVmomi import vim
 
         with self.told("listing the hosts"):
-            manager = self._instance.content.viewManager
-            view = manager.CreateContainerView(self._instance.content.rootFolder, [vim.HostSystem], True)  # noqa: FBT003
+            manager = self._content.viewManager
+            view = manager.CreateContainerView(self._content.rootFolder, [vim.HostSystem], True)  # noqa: FBT003
             return list(view.view)
 
     def host(self, name: str) -> Any:
@@ -82,9 +102,20 @@ class Vim:
             RefusedError: there is none of that name.
         """
         if not self.is_vcenter:
-            return self.hosts()[0]
+            found = next(iter(self.hosts()), None)
+            if found is None:
+                raise CredentialsError(
+                    f"{self.address} shows no host to {self._credentials.username}",
+                    hint="the role needs the privileges System.View, System.Read and Certificate.Manage",
+                )
+            return found
         with self.told("looking for the host"):
-            found = self._instance.content.searchIndex.FindByDnsName(dnsName=name, vmSearch=False)
+            index = self._content.searchIndex
+            found = (
+                index.FindByIp(ip=name, vmSearch=False)
+                if is_ip(name)
+                else index.FindByDnsName(dnsName=name, vmSearch=False)
+            )
         if found is None:
             raise RefusedError(f"{self.address} has no host {name}", hint="by the name that vCenter knows it by")
         return found
@@ -95,35 +126,33 @@ class Vim:
 
         with self.told("reading a setting"):
             try:
-                options = self._instance.content.setting.QueryOptions("vpxd.certmgmt.mode")
+                options = self._content.setting.QueryOptions("vpxd.certmgmt.mode")
             except vim.fault.InvalidName:
                 return ""
-            return str(options[0].value) if options else ""
+            return harmless(str(options[0].value)) if options else ""
 
     def refresh_cas(self, hosts: Sequence[Any], deadline: Deadline) -> Optional[str]:
         """Have vCenter push its trusted roots to hosts, and return what it could not do, in its words."""
         with self.told("pushing roots to hosts"):
-            task = self._instance.content.certificateManager.CertMgrRefreshCACertificatesAndCRLs_Task(list(hosts))
+            task = self._content.certificateManager.CertMgrRefreshCACertificatesAndCRLs_Task(list(hosts))
             for pause in growing(0.1, 5.0):
                 info = task.info
                 if info.state == "success":
                     return None
                 if info.state == "error":
-                    return str(getattr(info.error, "localizedMessage", None) or getattr(info.error, "msg", "error"))
+                    return _words(info.error)
                 deadline.pause(pause, "the push of roots to hosts")
         raise AssertionError("growing() has no end")
 
     def close(self) -> None:
         """End the session."""
-        if self._instance is not None:
-            from pyVim import connect
-
-            end: Callable[..., Any] = connect.Disconnect
+        if self._content is not None:
             with suppress(Exception):  # it may be gone with the services that were restarted
-                end(self._instance)
+                self._content.sessionManager.Logout()
+        if self._stub is not None:
             with suppress(Exception):
-                self._instance._stub.DropConnections()  # noqa: SLF001  pyvmomi closes them in no other way
-        self._instance = None
+                self._stub.DropConnections()
+        self._stub = self._content = None
 
     @contextmanager
     def told(self, what: str) -> Iterator[None]:
@@ -141,24 +170,24 @@ class Vim:
             raise CredentialsError(
                 f"{self.address} does not allow {what}", hint="the role needs the privilege Certificate.Manage"
             ) from None
-        except vim.fault.HostConnectFault as e:
-            raise UnreachableError(f"no connection to {self.address}: {_words(e)}", hint=_TRUST) from None
         except vmodl.MethodFault as e:
             raise RefusedError(f"{self.address} refuses {what}: {_words(e)}") from None
-        except ssl.SSLError as e:
+        except ssl.SSLCertVerificationError as e:
             raise trust.explain(e, self.address) from e
-        except (http.client.HTTPException, ConnectionResetError, ExpatError) as e:
-            raise ConnectionLostError(f"{self.address} broke the connection ({type(e).__name__})") from None
-        except OSError as e:
+        except (ConnectionRefusedError, socket.gaierror) as e:
             raise UnreachableError(
                 f"no connection to {self.address}: {(e.strerror or str(e)).lower()}", hint="is it up?"
             ) from None
-
-
-_TRUST = "is it up, and its certificate trusted (--cafile, --pin)?"
+        except (OSError, http.client.HTTPException) as e:  # a timeout too: what was sent may have been carried out
+            raise ConnectionLostError(f"{self.address} broke the connection ({type(e).__name__})") from None
+        except Error:
+            raise
+        except Exception as e:  # noqa: BLE001  pyvmomi raises whatever its parser meets
+            raise ConnectionLostError(
+                f"{self.address} answered {what} with what is not vSphere's ({type(e).__name__})"
+            ) from None
 
 
 def _words(error: Any) -> str:
-    from certhooks_vcenter.replies import harmless
-
-    return harmless(str(error.msg or type(error).__name__))
+    said = getattr(error, "localizedMessage", None) or getattr(error, "msg", None) or type(error).__name__
+    return harmless(str(said))
