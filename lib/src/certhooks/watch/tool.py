@@ -60,7 +60,9 @@ def parser() -> argparse.ArgumentParser:
         exit_codes=_EXIT_CODES,
         packages=("cryptography", "jeepney", "rich"),
     )
-    commands = made.add_subparsers(dest="subcommand", metavar="status|reconcile|notify|forget", required=True)
+    commands = made.add_subparsers(
+        prog=PROG, dest="subcommand", metavar="status|reconcile|notify|forget", required=True, help="what to do"
+    )
 
     status = cli.subcommand(commands, "status", "show how everything stands; nothing is changed")
     _add_limits(status)
