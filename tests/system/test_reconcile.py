@@ -189,18 +189,82 @@ def test_a_command_that_hangs_ends_and_the_others_go_on(enrolled: EnrolledSite) 
 
 
 def test_a_command_that_does_not_heed_its_own_deadline_is_ended(enrolled: EnrolledSite) -> None:
-    """A hook that is stopped or stuck in the system is asked to end, and told of."""
+    """A hook that hangs where no deadline is looked at is asked to end after the time that it may take, and told of."""
+    _fw, portal = installed(enrolled)
+    hangs = enrolled.folder / "pan_instcert"
+    hangs.write_text("#!/bin/sh\nexec sleep 600\n")
+    hangs.chmod(0o700)
+    stored = (enrolled.request().post_save or "").replace(script("pan_instcert"), str(hangs))
+    enrolled.lab.getcert("start-tracking", "-i", enrolled.request().nickname, "-C", "/bin/true")
+    enrolled.resubmit()
+    enrolled.lab.getcert("start-tracking", "-i", enrolled.request().nickname, "-C", stored)
+    done = enrolled.certhooks("reconcile", "--timeout", "2")
+    assert done.code == 1, done
+    assert "it did not end in time and was stopped" in done.err
+    placement = enrolled.placement()
+    assert "it did not end in time" in placement["failure"]
+    assert placement["next_try"]
+    assert served(portal) != sha256(enrolled.issued())
+
+
+def test_a_hook_that_hangs_under_certmonger_holds_nobody_up_for_long(enrolled: EnrolledSite) -> None:
+    """Certmonger saves one at a time: the other renewal comes when the hanging one's own deadline is over."""
+    fw, portal = installed(enrolled)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        hung = f"localhost:{deaf.getsockname()[1]}"
+        words = ["-k", str(enrolled.panrc), "-c", "other.example.com", "-C", str(enrolled.lab.folder)]
+        words += ["-K", str(enrolled.lab.folder), "-p", "GP_PORTAL", "--timeout", "3", *enrolled.argv()[-6:], hung]
+        stored = enrolled.lab.hook_command([script("pan_instcert"), *words])
+        enrolled.lab.getcert(*enrolled.lab.request_args("other.example.com", post_save=stored))
+        enrolled.lab.getcert("resubmit", "-i", enrolled.request().nickname, "-w", "--wait-timeout", "40")
+        enrolled.settled()
+        assert served(portal) == sha256(enrolled.issued())
+        assert fw.profile_certificate("GP_PORTAL") == NAME
+        [status] = [one for one in enrolled.status()["watched"] if one["name"] == "other.example.com"]
+        assert status["level"] == "critical"
+
+
+def test_a_hook_that_resubmits_its_own_request_is_stopped(enrolled: EnrolledSite) -> None:
+    """After a few rounds the command is taken out of the request, and it says so: log, journal and status."""
     fw, _portal = installed(enrolled)
-    fw.add_profile("GP_PORTAL", certificate="old")
-    fw.commit_seconds = 600
-    done = enrolled.certhooks("reconcile", "--timeout", "3")
-    assert done.code == 143, done
-    assert "did not end in time" in done.err
-    assert enrolled.placement()["next_try"]
+    request = enrolled.request()
+    circle = enrolled.folder / "circle"
+    circle.write_text(f"#!/bin/sh\n{request.post_save}\n/usr/bin/getcert resubmit -i {request.nickname}\n")
+    circle.chmod(0o700)
+    stored = enrolled.lab.hook_command(["/bin/sh", str(circle)])
+    enrolled.lab.getcert("start-tracking", "-i", request.nickname, "-C", stored)
+    enrolled.lab.getcert("resubmit", "-i", request.nickname)
+    enrolled.lab.wait_for(lambda: "goes round in a circle" in enrolled.log.read_text(), 60)
+    enrolled.lab.wait_for(lambda: enrolled.request().monitoring and not enrolled.request().post_save)
+    issued = len(enrolled.lab.ca.calls())
+    assert issued <= 9
+    assert len({attempt.fingerprint for attempt in enrolled.attempts()}) >= 5, "a few rounds are nothing to stop"
+    placement = enrolled.placement()
+    assert "goes round in a circle" in placement["failure"]
+    assert kinds(placement) == {"unhooked", "behind"}
+    done = enrolled.certhooks("reconcile")
+    assert done.code == 0, done
+    assert fw.certificate(NAME, running=True) == enrolled.issued()
+    assert kinds(enrolled.placement()) == {"unhooked"}, "that certmonger has no command any more is still told"
+    assert len(enrolled.lab.ca.calls()) == issued
+
+
+def test_pan_getcert_as_a_post_save_command_refuses(enrolled: EnrolledSite) -> None:
+    """It would have its own request issued again, and wait for itself: one error with the command to store instead."""
+    fw, _portal = installed(enrolled)
+    nickname = enrolled.request().nickname
+    wrong = enrolled.lab.hook_command(
+        [script("pan_getcert"), *enrolled.getcert_argv("-c", NAME, "-p", "GP_PORTAL", fw)]
+    )
+    enrolled.lab.getcert("start-tracking", "-i", nickname, "-C", wrong)
+    issued = len(enrolled.lab.ca.calls())
+    enrolled.resubmit()
+    assert len(enrolled.lab.ca.calls()) == issued + 1
+    assert "pan_getcert is the post-save command of a request" in enrolled.log.read_text()
 
 
 def test_two_requests_with_one_file_are_both_installed(enrolled: EnrolledSite) -> None:
-    """certmonger runs both post-save commands when either is saved, if they share a file: nothing is done twice."""
+    """Certmonger runs both post-save commands when either is saved, if they share a file: nothing is done twice."""
     fws = [enrolled.firewall(), enrolled.firewall()]
     names = ("one.example.test", "two.example.test")
     roots = str(enrolled.folder / "roots.pem")
@@ -236,7 +300,7 @@ def test_a_command_that_cannot_start_is_told_too(enrolled: EnrolledSite) -> None
     done = enrolled.certhooks("reconcile")
     assert done.code == 127, done
     placement = enrolled.placement()
-    assert "cannot be started: /nonexistent/pan_instcert: no such file" in placement["failure"]
+    assert "'/nonexistent/pan_instcert': No such file" in placement["failure"]
     assert enrolled.certhooks("reconcile").out == ""
 
 
@@ -247,7 +311,7 @@ def test_a_dry_run_tells_and_runs_nothing(enrolled: EnrolledSite) -> None:
     old = served(portal)
     done = enrolled.certhooks("reconcile", "--dry-run")
     assert done.code == 0, done
-    assert f"localhost:{fw.port}: would run, now: {script('pan_instcert')}" in done.out
+    assert f"localhost:{fw.port}: would run, now: {enrolled.request().post_save}" in done.out
     assert served(portal) == old
 
 

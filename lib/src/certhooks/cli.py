@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from certhooks.trust import Trust
 
 _STDERR = 2
+_AT_LAST = 900  # seconds after its deadline, in which a command may be taking something back
 _DAY = 86400.0
 TIMEOUT = 900.0  # seconds; a commit takes one or two minutes, somebody else's before it as many
 _MAX_DIGITS = 4
+_alone = False
 _VERBOSE = "say more; twice for debugging"
 EXIT_CODES = """\
 exit status:
@@ -423,6 +425,8 @@ def entry(main: Callable[[], int]) -> NoReturn:
     certmonger starts its commands with descriptors 0 to 2 closed (observed on 0.79.17): without this the first socket
     would be a child's standard output.
     """
+    global _alone  # noqa: PLW0603  whether this process is ours is said once, here
+    _alone = True
     _open_standard_descriptors()
     signal.signal(signal.SIGTERM, _terminated)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
@@ -437,6 +441,16 @@ def entry(main: Callable[[], int]) -> NoReturn:
         os._exit(code)  # after a second Ctrl-C a thread may still be taking changes back: the next run will do that
     gc.freeze()  # the interpreter's last search for garbage would cost a tenth of a push and find nothing worth freeing
     sys.exit(code)
+
+
+def end_at_last(timeout: float) -> None:
+    """Let the kernel end this command long after its deadline, if it hangs where no deadline is looked at.
+
+    certmonger waits for ever for its commands, and every other renewal on the host with it. What an installed command
+    was doing then, its journal tells, and the next run goes on from there.
+    """
+    if _alone:
+        signal.alarm(int(timeout) + _AT_LAST)
 
 
 def _open_standard_descriptors() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
-from certhooks import address, cli, enrol
+from certhooks import address, cli, enrol, rounds
 from certhooks.errors import BundleError, CertmongerError, Error, UnreachableError, UsageError
 
 if TYPE_CHECKING:
@@ -117,8 +118,10 @@ def push(
     trusted = cli.trust(args)
     options = cli.push_options(args, stage_only=stage_only)
     books = journal.Journal(args.state_dir or journal.DEFAULT)
+    cli.end_at_last(args.timeout)
     try:
         bundle, targets = prepare()
+        rounds.check(books, places, bundle, time.time())
     except Error as e:
         _note(books, places, e, options)
         raise

@@ -67,7 +67,7 @@ class Finding(NamedTuple):
     ``kind`` is stable while the words change: ``certmonger`` (it does not answer), ``ca`` (no certificate, or not
     renewed), ``expiring``, ``expired``; of a placement: ``behind`` (it does not have what it should), ``failed``
     (it has, but the last look failed), ``differs`` (it serves another one), ``silent`` (it does not answer), ``stuck``
-    (a run does not end), ``staged``, ``conflict`` (two certificates for one target), ``unknown`` (its command is not
+    (a run does not end), ``staged``, ``unhooked`` (certmonger has no command that brings it there), ``conflict`` (two certificates for one target), ``unknown`` (its command is not
     understood).
     """
 

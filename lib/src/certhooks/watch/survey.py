@@ -57,6 +57,7 @@ class Survey:
                 if plan and plan.tracked:
                     at = by_file.get(os.path.realpath(plan.cert_file or ""), by_name.get(plan.common_name))
                 if at is not None:
+                    placement = replace(placement, findings=(_unhooked(found[at], placement),))
                     found[at] = replace(found[at], placements=(*found[at].placements, placement))
                 else:
                     own = _pushed_once(plan, placement)
@@ -147,6 +148,16 @@ def _placed(record: Record, bare: Placement, *, held: bool) -> Placement:
         failures=record.failures() + cut_off,
         running=last.outcome == RUNNING and held,
         endpoints=tuple(dict.fromkeys((*told, *bare.endpoints))),
+    )
+
+
+def _unhooked(one: Watched, placement: Placement) -> Finding:
+    words = ["getcert", "start-tracking", "-i", one.source, "-C", shlex.join(placement.command)]
+    return Finding(
+        Level.WARNING,
+        "unhooked",
+        "renewals reach it by certhooks reconcile alone: the request has no post-save command for it",
+        shlex.join(words) if placement.command else None,
     )
 
 
