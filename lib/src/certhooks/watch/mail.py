@@ -164,7 +164,9 @@ class Mail:
                 hint="check user and password in [mail] in notify.conf",
             )
         if isinstance(error, smtplib.SMTPResponseException):
-            return self._reply(_REFUSED.get(type(error), "command"), error.smtp_code, error.smtp_error)
+            if error.smtp_code < 0:
+                return UnreachableError(f"{self._where} is not understood: {_reply(error.smtp_error)}", hint=_HINT)
+            return self._reply(_REFUSED.get(type(error), "conversation"), error.smtp_code, error.smtp_error)
         if isinstance(error, smtplib.SMTPNotSupportedError):
             return CredentialsError(f"{self._where} offers no login that we know: {line(str(error))}", hint=_HINT)
         return self._broken(error)

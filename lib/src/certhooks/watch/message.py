@@ -74,7 +74,8 @@ def line(text: str, longest: int = 300) -> str:
 
 def subject_line(text: str) -> str:
     """Return the text as one bounded line of ASCII: nothing in it can begin a header."""
-    return _cut(line(text, 4 * _MAX_SUBJECT).encode("ascii", "backslashreplace").decode("ascii"), _MAX_SUBJECT)
+    ascii_text = line(text, 4 * _MAX_SUBJECT).encode("ascii", "backslashreplace").decode("ascii")
+    return _cut(ascii_text.replace("=?", "= ?"), _MAX_SUBJECT)  # RFC 2047 would have readers decode what follows
 
 
 def _cut(text: str, longest: int) -> str:

@@ -28,7 +28,7 @@ REMINDERS = {"daily": DAY, "weekly": 7 * DAY, "never": 0.0}
 _SECRET = ("password",)
 _EXAMPLE = "contrib/examples/notify.conf"
 _TLS = ("starttls", "tls", "none")
-_LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z")
+_LOCAL_PART = re.compile(r"(?!-)[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*\Z")
 _MAX_LOCAL_PART = 64
 _MAX_PEOPLE = 20
 _SMTP, _SMTPS = 25, 465
