@@ -102,6 +102,18 @@ def test_starttls_with_a_login(cafile: Path, context: ssl.SSLContext) -> None:
     )
 
 
+def test_a_host_with_a_short_name_sends_under_its_whole_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others refuse a sender without a domain; what is set as sender is used as it is."""
+    monkeypatch.setattr("socket.getfqdn", lambda: "client.example.com")
+    box = Mailbox()
+    short = messages.make("k.1", messages.FAILURE, "s", "b", 1.8e9, host="client")
+    with smtp.serve(box) as server:
+        for sender in ("", "certs@example.com"):
+            Mail(TO, server, "none", sender).send(short, Deadline(30))
+    assert [one.mail_from for one in box.taken] == ["root@client.example.com", "certs@example.com"]
+    assert {message_from_bytes(content_of(one))["Message-ID"] for one in box.taken} == {"<k.1@client>"}
+
+
 def test_tls_from_the_first_byte_on(cafile: Path, context: ssl.SSLContext) -> None:
     """``tls = tls``; and a login that is not PLAIN."""
     box = Mailbox()

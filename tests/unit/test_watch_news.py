@@ -220,8 +220,23 @@ def test_what_cannot_be_seen_has_not_ended(story: Story) -> None:
     story(overview(target(BEHIND)))
     assert story(Overview(NOW, "h", (), (DOWN,))) == ["failure critical: h: certmonger does not answer"]
     assert story(Overview(NOW, "h", (), (DOWN,))) == []
-    assert [text.split(":")[0] for text in story(overview(target(BEHIND)))] == ["recovery over"]
+    once = Watched("gp.example.com", "pushed once", "journal", placements=(target(),))
+    assert story(Overview(NOW, "h", (once,), (DOWN,))) == []  # as the journal alone has it, the target looks well
+    assert story(Overview(NOW, "h", (once,), (DOWN,)), 10) == []
+    assert story(replace(overview(target(BEHIND)), host="h")) == [
+        "recovery recovered: h: all is well again after 10 h 45 min"
+    ]
     assert story(overview(target(BEHIND))) == []
+    assert story(overview(target()))[0].startswith("recovery recovered: gp.example.com on fw01")
+
+
+def test_two_requests_for_one_target_show_the_worse(story: Story) -> None:
+    """Of two certificates of one name on one target, one that is well does not hide the other."""
+    seen = overview(target(BEHIND))
+    twice = replace(seen, watched=(*seen.watched, replace(seen.watched[0], source="2", placements=(target(),))))
+    assert len(story(twice)) == 1
+    assert story(replace(twice, watched=twice.watched[::-1])) == []
+    assert story(seen) == []
 
 
 def test_a_clock_that_jumps_back_does_no_harm(story: Story) -> None:

@@ -186,7 +186,7 @@ def test_the_example_is_read_as_it_is_and_with_every_line_switched_on(file: Path
 def test_a_mail_is_one_that_every_server_takes(subject: str, body: str) -> None:
     """Lines of 998 bytes at most, ASCII on the wire, and what is read back is what was to be said."""
     made = messages.make("k.1", messages.FAILURE, subject, body, NOW, host="höst.example.com")
-    data = compose(made, "root@a.example", "you@b.example", "xn--hst-sna.example.com")
+    data = compose(made, "root@a.example", "you@b.example")
     assert max(map(len, data.split(b"\r\n"))) <= 998
     assert data.isascii()
     assert b"\n" not in data.replace(b"\r\n", b"")

@@ -111,15 +111,13 @@ class _Said(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        with suppress(OSError, ValueError):
+        with self._stream, suppress(OSError, ValueError):
             while more := os.read(self._stream.fileno(), 65536):
                 self._kept = (self._kept + more)[:_KEPT]
 
     def text(self) -> str:
         """Return it as one line; something that it left running in the background may keep it open."""
         self.join(0.5)
-        if not self.is_alive():
-            self._stream.close()
         return line(self._kept.decode(errors="replace"))
 
 

@@ -79,11 +79,12 @@ class Mail:
         """
         if deadline.remaining() <= 0:
             deadline.check(self.name)
-        host = ascii_host(message.host)
+        # Others take no sender without a domain.
+        host = ascii_host(message.host if "." in message.host else socket.getfqdn())
         sender = self.sender or f"root@{host}"
         with _Watch(min(SECONDS, deadline.remaining())) as watch:
             try:
-                self._converse(watch, host, sender, compose(message, sender, self.to, host))
+                self._converse(watch, host, sender, compose(message, sender, self.to))
             except Error:
                 raise
             except (smtplib.SMTPException, OSError, ValueError) as e:
@@ -199,12 +200,12 @@ class Mail:
         return kind(f"{self._where} refused the {what}{about}: {code} {_reply(reply)}", hint=f"{later}; {_HINT}")
 
 
-def compose(message: Message, sender: str, to: str, host: str) -> bytes:
+def compose(message: Message, sender: str, to: str) -> bytes:
     """Return the mail: text alone, lines and signs that every server takes, marked as sent by a program (RFC 3834)."""
     mail = EmailMessage(policy=SMTP)
     mail["From"], mail["To"], mail["Subject"] = sender, to, message.subject
     mail["Date"] = format_datetime(datetime.fromisoformat(iso(message.at)))
-    mail["Message-ID"] = f"<{message.key}@{host}>"
+    mail["Message-ID"] = f"<{message.key}@{ascii_host(message.host)}>"  # the same at every try
     mail["Auto-Submitted"] = "auto-generated"
     mail["X-Auto-Response-Suppress"] = "All"  # Exchange
     short = max(map(len, message.body.split("\n"))) <= _MAX_LINE

@@ -36,13 +36,18 @@ _LAST_PART = 8  # of a short life, what counts as its last day
 
 
 class Now(NamedTuple):
-    """A thing as it is seen now."""
+    """A thing as it is seen now.
+
+    ``settled``: whether what looks well is so. It is not while an attempt is under way, nor while certmonger does not
+    answer: what should be on a target is not known then.
+    """
 
     about: str
     watched: Optional[Watched]
     placement: Optional[Placement]
     findings: tuple[Finding, ...]
     levels: dict[str, int]
+    settled: bool = True
 
     @property
     def worst(self) -> Level:
@@ -51,8 +56,8 @@ class Now(NamedTuple):
 
     @property
     def well(self) -> bool:
-        """Whether nothing is wrong; while an attempt is under way that is not settled."""
-        return not (self.worst or (self.placement and self.placement.running))
+        """Whether nothing is wrong."""
+        return self.settled and not self.worst
 
 
 @dataclass
@@ -70,12 +75,12 @@ def changes(overview: Overview, told: Told, now: float, *, reminder: float = DAY
     arguments give messages with the same keys: kept or sent twice they can be known.
     """
     news, things = _News(), {}
-    seen = dict(_things(overview, now))
+    blind = any(_rank(finding.level) >= _rank(Level.UNKNOWN) for finding in overview.findings)
+    seen = _seen(overview, now, settled=not blind)
     for key, one in seen.items():
         thing = _follow(_from(told.things.get(key), now, one.about), one, now, news)
         if thing.since or thing.changes or thing.flapping:
             things[key] = thing
-    blind = any(_rank(finding.level) >= _rank(Level.UNKNOWN) for finding in overview.findings)
     for key, thing in told.things.items():
         if key in seen:
             continue
@@ -123,8 +128,7 @@ def _follow(thing: Thing, one: Now, now: float, news: _News) -> Thing:
     elif recovered:
         news.recoveries.append(replace(item, what=tell.WELL))
         thing.since, thing.text = 0.0, ""
-    before = thing.levels if one.placement and one.placement.running else {}  # which is not settled yet
-    thing.levels = _worse(before, one.levels)
+    thing.levels = _worse({} if one.settled else thing.levels, one.levels)
     thing.text = _text(one) or thing.text
     return thing
 
@@ -139,7 +143,7 @@ def _steadied(
         worse.append(replace(item, what=tell.NEW))
         thing.said = now
         thing.levels = _worse(thing.levels, one.levels)
-    elif now - thing.moved >= STEADY and not (one.placement and one.placement.running):
+    elif now - thing.moved >= STEADY and one.settled:
         thing.flapping, thing.changes, thing.said = False, [], now
         thing.levels = dict(one.levels)
         if one.well:
@@ -176,21 +180,31 @@ def _remind(
     return now
 
 
-def _things(overview: Overview, now: float) -> Iterator[tuple[str, Now]]:
-    """Yield everything that may be in trouble, by a name that stays."""
-    if overview.findings:
-        yield _key("host"), Now(overview.host, None, None, overview.findings, _levels(overview.findings))
+def _seen(overview: Overview, now: float, *, settled: bool) -> dict[str, Now]:
+    """Return everything that may be in trouble, by a name that stays; of two by one name, the worse."""
+    seen: dict[str, Now] = {}
+    for key, one in _things(overview, now, settled=settled):
+        if key not in seen or _rank(one.worst) > _rank(seen[key].worst):
+            seen[key] = one
+    return seen
+
+
+def _things(overview: Overview, now: float, *, settled: bool) -> Iterator[tuple[str, Now]]:
+    yield _digest(["host"]), Now(overview.host, None, None, overview.findings, _levels(overview.findings))
     for watched in overview.watched:
         own = watched.leaf.not_after if watched.leaf else None
         born = watched.leaf.not_before if watched.leaf else None
         levels = _levels(watched.findings, _left(own, born, now))
-        yield _key(watched.source, watched.name), Now(watched.name, watched, None, watched.findings, levels)
+        key = _digest([watched.source, watched.name])
+        yield key, Now(watched.name, watched, None, watched.findings, levels, settled)
         for placement in watched.placements:
             ends = [sight.leaf.not_after for sight in placement.served if sight.leaf and sight.leaf.not_after]
             levels = _levels(placement.findings, _left(min(ends, default=own), born, now))
             about = f"{watched.name} on {placement.label}"
-            key = _key(watched.source, watched.name, placement.target)
-            yield key, Now(about, watched, placement, placement.findings, levels)
+            ready = settled and not placement.running
+            # Not by its source: where certmonger does not answer, that is the journal.
+            key = _digest([watched.name, placement.target])
+            yield key, Now(about, watched, placement, placement.findings, levels, ready)
 
 
 def _levels(findings: Sequence[Finding], left: Optional[tuple[float, float]] = None) -> dict[str, int]:
@@ -256,10 +270,6 @@ def _text(one: Now) -> str:
 
 def _rank(level: Level) -> int:
     return {Level.OK: 0, Level.WARNING: 1, Level.UNKNOWN: 2, Level.CRITICAL: 3}[level]
-
-
-def _key(*parts: str) -> str:
-    return _digest(parts)
 
 
 def _digest(parts: Sequence[str]) -> str:
