@@ -170,7 +170,7 @@ def _write(args: argparse.Namespace, screen: cli.Screen, overview: Overview) -> 
 
         text = prometheus.text(overview)
         if args.prometheus == "-":
-            screen.say(text.rstrip("\n"))
+            screen.paint(text)
         else:
             _replace(Path(args.prometheus), text)
     if args.json:
