@@ -21,6 +21,7 @@ from tests.lab.vsphere.soap import Soap, SoapFault
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Sequence
 
     from tests.lab.https import Identity
 
@@ -43,6 +44,8 @@ class Host:
         self.changes: list[str] = []
         self.known_to_vcenter: Optional[Callable[[], list[x509.Certificate]]] = None
         self.cut_after_install = False
+        self.crls: list[str] = []
+        self.managed_by = ""
         self._staged = b""
 
     @property
@@ -92,8 +95,9 @@ class Host:
         self._serve()
         raise CutError
 
-    def replace_cas(self, texts: list[str]) -> None:
+    def replace_cas(self, texts: list[str], crls: Sequence[str] = ()) -> None:
         """Trust exactly these."""
+        self.crls = list(crls)
         self.trusted = [each for text in texts for each in vecs.read(text)]
         self.changes.append("cas")
 

@@ -84,8 +84,10 @@ class Client:
         except Error:
             return ()
 
-    def first_login(self) -> None:
-        """Open the run's first session here, and find out which dialect is spoken; never tried twice.
+    def first_login(self, *, restarting: bool = False) -> None:
+        """Open the run's first session here, and find out which dialect is spoken.
+
+        ``restarting``: the right password may be refused for a while; else it is never tried twice.
 
         Raises:
             CredentialsError: wrong, or another device has refused them already.
@@ -94,7 +96,8 @@ class Client:
         self.connect()  # a device that is down must hold nobody up
         if self._credentials.shared:
             self._knock()
-        with self._credentials.login(str(self.address), self.time_left):
+        turn = self._credentials.trial if restarting else self._credentials.login
+        with turn(str(self.address), self.time_left):
             for dialect in _DIALECTS[_DIALECTS.index(self._dialect) :]:
                 self._dialect = dialect
                 try:
@@ -166,8 +169,9 @@ class Client:
     def root_ids(self) -> list[str]:
         """Return the ids of all trusted roots."""
         found = self._call("GET", _ROOTS, "listing the trusted roots")
-        entries = found if isinstance(found, list) else []
-        return [str(each["chain"]) for each in entries if isinstance(each, dict) and each.get("chain")]
+        if not isinstance(found, list):
+            raise ConnectionLostError(f"{self.address} shows no list of its trusted roots")
+        return [str(each["chain"]) for each in found if isinstance(each, dict) and each.get("chain")]
 
     def root(self, name: str) -> Optional[list[Certificate]]:
         """Return the certificates of a trusted root, without its CRLs and what cannot be read; None when not there."""
@@ -181,7 +185,9 @@ class Client:
             raise
         chain = found.get("cert_chain") if isinstance(found, dict) else None
         texts = chain.get("cert_chain") if isinstance(chain, dict) else None
-        return [one for text in (texts if isinstance(texts, list) else []) for one in self._certificates(text)]
+        if not isinstance(texts, list):
+            raise ConnectionLostError(f"{self.address} shows no certificates for the trusted root {name}")
+        return [one for text in texts for one in self._certificates(text)]
 
     def trust(self, pem: str, name: Optional[str] = None) -> None:
         """Add a trusted root, under another id than its own when ``name`` is given.
