@@ -158,8 +158,8 @@ def _main(argv: Sequence[str]) -> int:
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def deadly_replace(path: Path, data: bytes) -> None:
-        replace(path, data)
+    def deadly_replace(path: Path, data: bytes, mode: int = 0o600) -> None:
+        replace(path, data, mode)
         if when == "ledger":
             strike()
 

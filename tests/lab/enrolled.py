@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tests.lab.certmonger import CertmongerLab
 
 NAME = "gp.example.test"
+LEVELS = ("ok", "warning", "critical", "unknown")  # in Nagios's order
 
 
 def sha256(certificate: x509.Certificate) -> str:
@@ -62,6 +63,23 @@ class EnrolledSite(Site):
     def getcert(self, *words: Word, **run: Any) -> Done:
         """Run the installed ``pan_getcert`` with this site's folders; keys are EC unless ``-G`` is among the words."""
         return self.process("pan_getcert", *self.getcert_argv(*words), **{"env": self.env(), **run})
+
+    def certhooks(self, *words: str, **run: Any) -> Done:
+        """Run the installed ``certhooks`` with this site's state folder and log."""
+        own = ("--state-dir", str(self.state), "--log-file", str(self.log))
+        return self.process("certhooks", *words, *own, **{"env": self.env(), **run})
+
+    def status(self) -> dict[str, Any]:
+        """Return what ``certhooks status --json`` shows, which ends with the number of its level."""
+        done = self.certhooks("status", "--json")
+        shown: dict[str, Any] = json.loads(done.out)
+        assert done.code == LEVELS.index(shown["level"]), done
+        return shown
+
+    def placement(self, name: str = NAME) -> dict[str, Any]:
+        """Return what status shows of the one target of the certificate ``name``."""
+        [found] = [each for one in self.status()["watched"] if one["name"] == name for each in one["placements"]]
+        return dict(found)
 
     def env(self, **more: str) -> dict[str, str]:
         """Return an administrator's environment in which this site's certmonger is found."""

@@ -27,9 +27,12 @@ if TYPE_CHECKING:
     from certhooks.trust import Trust
 
 _STDERR = 2
+_AT_LAST = 900  # seconds after its deadline, in which a command may be taking something back
 _DAY = 86400.0
 TIMEOUT = 900.0  # seconds; a commit takes one or two minutes, somebody else's before it as many
 _MAX_DIGITS = 4
+_alone = False
+_VERBOSE = "say more; twice for debugging"
 EXIT_CODES = """\
 exit status:
   0 done or nothing to do      10 files, pair or chain        15 failed and rolled back
@@ -110,12 +113,28 @@ def parser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument("-v", "--verbose", action="count", default=0, help="say more; twice for debugging")
+    made.add_argument("-v", "--verbose", action="count", default=0, help=_VERBOSE)
     made.add_argument("--version", action=_Version, nargs=0, packages=packages, help="show versions and leave")
-    state = made.add_argument_group("state and log")
-    state.add_argument("--state-dir", type=path, metavar="DIR", help="journal and locks (default /var/lib/certhooks)")
-    state.add_argument("--log-file", type=path, metavar="FILE", help=f"log (default /var/log/{prog}.log)")
+    _add_state(made, prog)
     return made
+
+
+def subcommand(commands: Any, name: str, what: str) -> argparse.ArgumentParser:
+    """Return the parser of one of a command's subcommands, which takes the command's own options too.
+
+    ``commands`` is what ``add_subparsers()`` returned.
+    """
+    made: argparse.ArgumentParser = commands.add_parser(name, help=what, description=what, allow_abbrev=False)
+    made.add_argument("-v", "--verbose", action="count", default=argparse.SUPPRESS, help=_VERBOSE)
+    _add_state(made, made.prog.split()[0], default=argparse.SUPPRESS)
+    return made
+
+
+def _add_state(made: argparse.ArgumentParser, prog: str, **default: Any) -> None:
+    state = made.add_argument_group("state and log")
+    what = "journal and locks (default /var/lib/certhooks)"
+    state.add_argument("--state-dir", type=path, metavar="DIR", help=what, **default)
+    state.add_argument("--log-file", type=path, metavar="FILE", help=f"log (default /var/log/{prog}.log)", **default)
 
 
 def word(text: str) -> str:
@@ -175,12 +194,12 @@ def add_push_options(made: argparse.ArgumentParser, *, several: bool = True, pru
         "--timeout", type=seconds, default=TIMEOUT, metavar="SECONDS", help="for the whole run (default 900)"
     )
     if several:
-        push.add_argument("--jobs", type=_count, default=100, metavar="N", help="devices side by side (default 100)")
+        push.add_argument("--jobs", type=count, default=100, metavar="N", help="devices side by side (default 100)")
     push.add_argument("--json", action="store_true", help="one JSON object a target on standard output")
 
 
-def push_options(args: argparse.Namespace, *, command: Sequence[str], stage_only: bool = False) -> Options:
-    """Return ``add_push_options``' values as deploy() takes them.
+def push_options(args: argparse.Namespace, *, stage_only: bool = False) -> Options:
+    """Return ``add_push_options``' values as deploy() takes them, with the command that does the same again.
 
     Raises:
         UnreachableError: a --probe that is no address.
@@ -196,8 +215,22 @@ def push_options(args: argparse.Namespace, *, command: Sequence[str], stage_only
         prune=getattr(args, "prune", False),
         stage_only=stage_only,
         probes=tuple(address.parse(text) for text in args.probe),
-        command=tuple(command),
+        command=(*_program(), *args.words),
+        cwd=_cwd(),
     )
+
+
+def _program() -> list[str]:
+    """Return how this program is started from anywhere: by its path, or as a module where it has no script."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return [sys.executable, "-I", "-m", spec.name] if spec else [os.path.abspath(sys.argv[0])]  # noqa: PTH100  no links
+
+
+def _cwd() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:  # removed under our feet: what relative words mean is lost with it
+        return ""
 
 
 def trust(args: argparse.Namespace) -> Trust:
@@ -218,7 +251,8 @@ def trust(args: argparse.Namespace) -> Trust:
 class Screen:
     """Progress and results for people: one live line on a terminal, plain lines with -v elsewhere.
 
-    Progress, errors and hints go to standard error, results to standard output.
+    Progress, errors and hints go to standard error, results to standard output: ``columns`` is that terminal's width,
+    None where it is none, and ``paints`` tells whether it shows colours.
     """
 
     def __init__(
@@ -230,6 +264,8 @@ class Screen:
         self._err = err or sys.stderr
         self._live = self._err.isatty() and os.environ.get("TERM") != "dumb"
         self._color = self._live and not os.environ.get("NO_COLOR")
+        self.columns = _columns() if self._out.isatty() else None
+        self.paints = bool(self.columns) and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
         self._drawn = False
         self._lock = threading.Lock()
 
@@ -239,9 +275,9 @@ class Screen:
         with self._lock:
             if self.verbose:
                 self._clear()
-                _put(self._err, f"{_safe(text)}\n")
+                _put(self._err, f"{safe(text)}\n")
             elif self._live:
-                _put(self._err, f"\r\033[K{_safe(text)[: _columns() - 1]}")
+                _put(self._err, f"\r\033[K{safe(text)[: _columns() - 1]}")
                 self._drawn = True
 
     def say(self, text: str) -> None:
@@ -250,7 +286,13 @@ class Screen:
 
         with self._lock:
             self._clear()
-            _put(self._out, f"{_safe(redact(text))}\n")
+            _put(self._out, f"{safe(redact(text))}\n")
+
+    def paint(self, text: str) -> None:
+        """Print a result that has its colours, and nothing else that a terminal would obey."""
+        with self._lock:
+            self._clear()
+            _put(self._out, text)
 
     def warn(self, text: str) -> None:
         """Print a remark that is no failure."""
@@ -270,7 +312,7 @@ class Screen:
         with self._lock:
             self._clear()
             one_line = " ".join(redact(text).splitlines())
-            _put(self._err, f"{self.prog}: {shown} {_safe(one_line)}\n")
+            _put(self._err, f"{self.prog}: {shown} {safe(one_line)}\n")
 
     def _clear(self) -> None:
         if self._drawn:
@@ -281,7 +323,10 @@ class Screen:
 def _put(stream: TextIO, text: str) -> None:
     """Write and flush; that nobody reads, or a full disk, makes no failure of what is done on a device."""
     with suppress(OSError, ValueError):
-        stream.write(text)
+        try:
+            stream.write(text)
+        except UnicodeEncodeError as e:  # a locale without these letters: better spelt out than not said
+            stream.write(text.encode(e.encoding, "backslashreplace").decode(e.encoding))
         stream.flush()
 
 
@@ -380,6 +425,8 @@ def entry(main: Callable[[], int]) -> NoReturn:
     certmonger starts its commands with descriptors 0 to 2 closed (observed on 0.79.17): without this the first socket
     would be a child's standard output.
     """
+    global _alone  # noqa: PLW0603  whether this process is ours is said once, here
+    _alone = True
     _open_standard_descriptors()
     signal.signal(signal.SIGTERM, _terminated)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it
@@ -394,6 +441,16 @@ def entry(main: Callable[[], int]) -> NoReturn:
         os._exit(code)  # after a second Ctrl-C a thread may still be taking changes back: the next run will do that
     gc.freeze()  # the interpreter's last search for garbage would cost a tenth of a push and find nothing worth freeing
     sys.exit(code)
+
+
+def end_at_last(timeout: float) -> None:
+    """Let the kernel end this command long after its deadline, if it hangs where no deadline is looked at.
+
+    certmonger waits for ever for its commands, and every other renewal on the host with it. What an installed command
+    was doing then, its journal tells, and the next run goes on from there.
+    """
+    if _alone:
+        signal.alarm(int(timeout) + _AT_LAST)
 
 
 def _open_standard_descriptors() -> None:
@@ -428,13 +485,14 @@ def seconds(text: str) -> float:
     return value
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """Return an option's value as a whole number from 1 to 9999."""
     if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS and int(text) > 0):
         raise argparse.ArgumentTypeError(f"not a number from 1 to 9999: {text!r}")
     return int(text)
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
     """Return the text without anything that a terminal would obey."""
     return "".join(c if c.isprintable() else "?" for c in text)
 

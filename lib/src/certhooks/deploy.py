@@ -61,8 +61,8 @@ class Result:
 class Options(NamedTuple):
     """What the user wants of a run.
 
-    ``stage_only``: the target does not bring it into use, so there is nothing to verify. ``command`` is what reconcile
-    runs again.
+    ``stage_only``: the target does not bring it into use, so there is nothing to verify. ``command`` in the folder
+    ``cwd`` is what reconcile runs again.
     """
 
     timeout: float = 900.0
@@ -73,6 +73,7 @@ class Options(NamedTuple):
     stage_only: bool = False
     probes: tuple[Address, ...] = ()
     command: tuple[str, ...] = ()
+    cwd: str = ""
 
 
 class Deployment:
@@ -156,6 +157,11 @@ class _Push:
         return self.inspection.rank if self.inspection else 0
 
     @property
+    def endpoints(self) -> tuple[Address, ...]:
+        """Where the certificate is to be seen, as far as that is known."""
+        return (*(self.inspection.endpoints if self.inspection else ()), *self.options.probes)
+
+    @property
     def group(self) -> str:
         """What the target shares with others that go in turn with it; its device while that is not known."""
         return (self.inspection.group if self.inspection else "") or self.target.device
@@ -231,7 +237,7 @@ class _Push:
                 self._note(lambda: record.end(record.begin(self._attempt()), UNDONE, error.exit_code, str(error)))
                 raise
             self.result.changes = inspection.changes
-            endpoints = (*inspection.endpoints, *self.options.probes)
+            endpoints = self.endpoints
             if not inspection.changes and not self.options.force and self._is_served(endpoints):
                 if self._prunes(inspection):
                     attempt = record.begin(self._attempt(inspection.touches))
@@ -269,7 +275,7 @@ class _Push:
         if self.failure:
             raise self.failure
         inspection = self.inspection or self._inspect()
-        served = self._is_served((*inspection.endpoints, *self.options.probes))
+        served = self._is_served(self.endpoints)
         extra: tuple[str, ...] = (
             () if served or inspection.changes else ("bring it into use again, because another certificate is served",)
         )
@@ -368,7 +374,15 @@ class _Push:
         )
 
     def _attempt(self, touches: tuple[str, ...] = ()) -> Attempt:
-        return self._identify(Attempt(fingerprint="", command=self.deployment.command, touches=list(touches)))
+        return self._identify(
+            Attempt(
+                fingerprint="",
+                command=self.deployment.command,
+                cwd=self.options.cwd,
+                touches=list(touches),
+                endpoints=[str(each) for each in self.endpoints],
+            )
+        )
 
     def _identify(self, attempt: Attempt) -> Attempt:
         """Note which certificate it is about: one that is signed on the way is not known from the start."""

@@ -170,6 +170,11 @@ def carry_out(
     from certhooks.certmonger import Certmonger
     from certhooks.deadline import Deadline
 
+    if _started_by_certmonger():
+        raise CertmongerError(
+            f"{args.prog} is the post-save command of a request, and would have it issued again and again",
+            hint=f"this is the command to store instead: {post_save}",
+        )
     deadline = Deadline(args.timeout)
     books = journal.Journal(args.state_dir or journal.DEFAULT)
     with Certmonger.open() as certmonger:
@@ -336,6 +341,14 @@ def principal(service: str, host: str) -> str:
     """Return the Kerberos principal of a service on a host, in FreeIPA's realm where that is known."""
     realm = _realm()
     return f"{service}/{host}" + (f"@{realm}" if realm else "")
+
+
+def _started_by_certmonger() -> bool:
+    """Tell whether certmonger itself has started this command."""
+    try:
+        return Path(f"/proc/{os.getppid()}/comm").read_text(encoding="utf-8") == "certmonger\n"
+    except OSError:  # no /proc to ask
+        return False
 
 
 def _plain(text: str) -> bool:

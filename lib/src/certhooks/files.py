@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def replace(path: Path, data: bytes) -> None:
-    """Write a file of mode 0600 whole, and on the disk before this returns.
+def replace(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write a file whole, and on the disk before this returns; nobody but us can open it before it has its mode.
 
     Raises:
         OSError: it cannot be; the old one is as it was, and nothing lies beside it.
@@ -19,6 +19,7 @@ def replace(path: Path, data: bytes) -> None:
         with os.fdopen(fd, "wb") as file:
             file.write(data)
             file.flush()
+            os.fchmod(file.fileno(), mode)  # whatever the umask is
             os.fsync(file.fileno())
         Path(temporary).replace(path)
     except BaseException:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Union
 
-from certhooks import address, cli, enrol
+from certhooks import address, cli, enrol, rounds
 from certhooks.errors import BundleError, CertmongerError, Error, UnreachableError, UsageError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from certhooks.address import Address
     from certhooks.bundle import Bundle
+    from certhooks.deploy import Options
     from certhooks.journal import Journal
     from certhooks.order import Order
     from certhooks.target import AnyTarget
@@ -26,11 +27,15 @@ if TYPE_CHECKING:
 
 
 class Place(NamedTuple):
-    """Where the certificate is to go: an address, the lock's name of the device there, the journal's of the target."""
+    """Where the certificate is to go: an address, the lock's name of the device there, the journal's of the target.
+
+    ``served``: whether the address itself serves the certificate afterwards, as far as that is known without asking.
+    """
 
     address: Address
     device: str
     target: str
+    served: bool = False
 
 
 def add_source_options(made: argparse.ArgumentParser) -> None:
@@ -112,12 +117,14 @@ def push(
     from certhooks import deploy, journal
 
     trusted = cli.trust(args)
-    options = cli.push_options(args, command=(sys.argv[0], *args.words), stage_only=stage_only)
+    options = cli.push_options(args, stage_only=stage_only)
     books = journal.Journal(args.state_dir or journal.DEFAULT)
+    cli.end_at_last(args.timeout)
     try:
         bundle, targets = prepare()
+        rounds.check(books, places, bundle.fingerprint, time.time())
     except Error as e:
-        _note(books, places, e, options.command)
+        _note(books, places, e, options)
         raise
     names = {place.address: place.target for place in places}
     # The intermediates too: a device may serve the new leaf alone.
@@ -176,7 +183,7 @@ def _passphrase(path: Optional[Path]) -> Optional[bytes]:
     return Secret(lines[0]).reveal().encode() if lines else b""
 
 
-def _note(books: Journal, places: Sequence[Place], error: Error, command: Sequence[str]) -> None:
+def _note(books: Journal, places: Sequence[Place], error: Error, options: Options) -> None:
     """Write a failure that happened before any device was asked into each device's journal."""
     from certhooks.deadline import Deadline
     from certhooks.errors import BusyError, StateError
@@ -187,5 +194,6 @@ def _note(books: Journal, places: Sequence[Place], error: Error, command: Sequen
         # A run that holds the device writes this journal itself; and the failure itself is what has to be told.
         with suppress(BusyError, StateError), books.lock(place.device, Deadline(1)):
             record = books.record(place.target)
-            attempt = record.begin(Attempt(fingerprint="", command=[redact(word) for word in command]))
+            command = [redact(word) for word in options.command]
+            attempt = record.begin(Attempt(fingerprint="", command=command, cwd=options.cwd))
             record.end(attempt, UNDONE, error.exit_code, str(error))

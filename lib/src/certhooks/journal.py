@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT = Path("/var/lib/certhooks")
 _KEPT = 20
+_HASH = 8  # characters
 _ABANDONED = 3600.0  # seconds; no write takes as long
 _MAX_FILE = 1024 * 1024
 RUNNING, DONE, UNCHANGED, STAGED, FAILED, UNDONE = (
@@ -44,7 +45,9 @@ class Attempt:
     """One try to bring one certificate to one target; times are seconds since the epoch.
 
     ``outcome`` is ``running`` until it ends; a run that was killed leaves it so. ``undone`` is a failure that
-    left nothing behind; ``staged`` is a candidate that somebody else will commit.
+    left nothing behind; ``staged`` is a candidate that somebody else will commit. ``endpoints`` is where the
+    certificate is to be seen. ``command`` in the folder ``cwd`` does it again; ``count`` is how many attempts in
+    succession ended so, of which this is the last.
     """
 
     fingerprint: str
@@ -59,6 +62,8 @@ class Attempt:
     steps: list[dict[str, Any]] = field(default_factory=list)
     touches: list[str] = field(default_factory=list)
     count: int = 1
+    endpoints: list[str] = field(default_factory=list)
+    cwd: str = ""
 
     def key(self) -> tuple[object, ...]:
         """Return what two attempts have in common that tell the same."""
@@ -118,6 +123,19 @@ class Record:
                 break
         return found - {""}
 
+    def pushed(self) -> Optional[Attempt]:
+        """Return the newest attempt that ended well: what the target should have, as far as we know."""
+        return next((one for one in reversed(self.attempts) if one.outcome in {DONE, UNCHANGED, STAGED}), None)
+
+    def failures(self) -> int:
+        """Return how many attempts in succession, up to the newest, ended badly."""
+        found = 0
+        for attempt in reversed(self.attempts):
+            if attempt.outcome not in {FAILED, UNDONE}:
+                break
+            found += attempt.count
+        return found
+
     def _write(self) -> None:
         document = {"version": 1, "target": self.target, "attempts": [vars(a) for a in self.attempts]}
         try:
@@ -158,7 +176,7 @@ class Journal:
 
     def records(self) -> Iterator[Record]:
         """Yield the record of every known target."""
-        for path in sorted(self.folder.glob("*.json")):
+        for path in sorted(self.folder.glob(f"*-{'[0-9a-f]' * _HASH}.json")):  # others keep lists of their own here
             record = self._read(path)
             if record:
                 yield record
@@ -184,6 +202,31 @@ class Journal:
                     os.pwrite(fd, f"{time.time():017.6f}\n".encode(), 0)
         finally:
             os.close(fd)
+
+    def is_held(self, device: str) -> bool:
+        """Tell whether a run holds the device just now."""
+        try:
+            fd = os.open(self.folder / f"{_slug(device)}.lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:  # no run has ever held it
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def forget(self, target: str) -> bool:
+        """Remove what is known of a target; tell whether anything was."""
+        path = self.folder / f"{_slug(target)}.json"
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return False
+        except OSError as e:
+            raise state_error(e, path) from e
+        return True
 
     def _read(self, path: Path) -> Optional[Record]:
         try:
@@ -211,7 +254,7 @@ def _attempt(stored: dict[str, Any]) -> Attempt:
         fits = isinstance(value, (int, float) if isinstance(usual, (int, float)) else type(usual))
         if not fits and (name, value) != ("ended", None):
             raise TypeError(name)
-    if not all(isinstance(text, str) for text in (*attempt.command, *attempt.touches)):
+    if not all(isinstance(text, str) for text in (*attempt.command, *attempt.touches, *attempt.endpoints)):
         raise TypeError("text")
     return attempt
 
@@ -246,7 +289,7 @@ def _last_held(fd: int) -> float:
 
 def _slug(name: str) -> str:
     readable = re.sub(r"[^A-Za-z0-9.-]+", "_", name)[:80].lstrip(".")
-    return f"{readable}-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:8]}"
+    return f"{readable}-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:_HASH]}"
 
 
 def state_error(error: Exception, path: Path) -> StateError:

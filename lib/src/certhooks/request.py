@@ -71,7 +71,9 @@ class Request:
     ca: Optional[str] = None
     profile: Optional[str] = None
     serial: Optional[str] = None
+    not_before: Optional[datetime] = None
     not_after: Optional[datetime] = None
+    post_save_uid: Optional[str] = None
 
     @classmethod
     def from_properties(cls, path: str, properties: object, *, ca: Optional[str] = None) -> Request:
@@ -109,7 +111,9 @@ class Request:
             ca=ca,
             profile=_text(properties, "template-profile"),
             serial=_text(properties, "serial"),
+            not_before=_time(value_of(properties, "not-valid-before")),
             not_after=_time(value_of(properties, "not-valid-after")),
+            post_save_uid=_text(properties, "cert-postsave-uid"),
         )
 
     @property

@@ -130,15 +130,17 @@ def locate(common_name: str, cert_dir: AnyPath, key_dir: AnyPath) -> tuple[Path,
         BadNameError: the name cannot be a file name.
         BundleError: no such file, with the places that were tried.
     """
-    if "/" in common_name or "\0" in common_name or common_name in {"", ".", ".."}:
-        raise BadNameError(
-            f"{common_name!r} is not a name of a certificate", hint="give its common name, such as a.example.com"
-        )
-    names = [common_name]
-    if common_name.startswith("*."):
-        names.append(common_name[2:])
-    cert = _find(Path(cert_dir), names, "cert.pem", (".crt", ".pem"))
-    return cert, _find(Path(key_dir), names, "privkey.pem", (".key",))
+    cert = locate_certificate(common_name, cert_dir)
+    return cert, _find(Path(key_dir), _stems(common_name), "privkey.pem", (".key",))
+
+
+def locate_certificate(common_name: str, cert_dir: AnyPath) -> Path:
+    """Find the file of the certificate alone, as ``locate`` does.
+
+    Raises:
+        BadNameError, BundleError: as there.
+    """
+    return _find(Path(cert_dir), _stems(common_name), "cert.pem", (".crt", ".pem"))
 
 
 def read(path: AnyPath) -> bytes:
@@ -218,6 +220,19 @@ def _there(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def _stems(common_name: str) -> list[str]:
+    """Return what the files of a name may be called after.
+
+    Raises:
+        BadNameError: the name cannot be a file name.
+    """
+    if "/" in common_name or "\0" in common_name or common_name in {"", ".", ".."}:
+        raise BadNameError(
+            f"{common_name!r} is not a name of a certificate", hint="give its common name, such as a.example.com"
+        )
+    return [common_name, *([common_name[2:]] if common_name.startswith("*.") else [])]
 
 
 def _find(place: Path, names: Sequence[str], inside: str, suffixes: Sequence[str]) -> Path:

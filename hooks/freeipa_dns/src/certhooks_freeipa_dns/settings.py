@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
-from certhooks import secrets
+from certhooks import ini, secrets
 from certhooks.errors import CredentialsError, UsageError
 
 if TYPE_CHECKING:
@@ -157,25 +157,8 @@ def _keys() -> list[str]:
 
 
 def _from_file(path: Path) -> dict[str, str]:
-    import configparser
-
-    # No interpolation: passwords and placeholders have signs of their own. No section "DEFAULT" either.
-    parser = configparser.ConfigParser(interpolation=None, default_section="")
-    text = secrets.read_private(path, holds_secret=_mentions_secret)
-    try:
-        parser.read_string(text, str(path))
-    except configparser.Error as e:
-        told = " ".join(str(e).splitlines()[:1])  # further lines would quote the file
-        raise UsageError(f"{path} is no INI file: {told}", hint="see contrib/examples/ipa_dns.ini") from None
-    found: dict[str, str] = {}
-    for section in parser.sections():
-        if section not in SECTIONS:
-            raise UsageError(f"{path} has an unknown section [{section}]", hint=f"known: {', '.join(SECTIONS)}")
-        for key, value in parser.items(section):
-            if key not in _keys():
-                raise UsageError(f"{path} has an unknown setting {key!r}", hint=f"known: {', '.join(_keys())}")
-            found[key] = value
-    return found
+    found = ini.read(path, dict.fromkeys(SECTIONS, _keys()), secret=_SECRET, example="contrib/examples/ipa_dns.ini")
+    return {key: value for settings in found.values() for key, value in settings.items()}
 
 
 def _one_login(given: Mapping[str, str], where: str) -> None:
@@ -183,10 +166,6 @@ def _one_login(given: Mapping[str, str], where: str) -> None:
     keys = [key for key in sorted(_KEY) if given.get(key, "").strip()]
     if keys and given.get("ccache", "").strip():
         raise UsageError(f"{where} has both ccache and {keys[0]}", hint=f"take one of them out: ccache, or {keys[0]}")
-
-
-def _mentions_secret(text: str) -> bool:
-    return any(line.partition("=")[0].partition(":")[0].strip().lower() in _SECRET for line in text.splitlines())
 
 
 def _set(made: Settings, key: str, text: str, where: str) -> None:

@@ -129,20 +129,31 @@ def entry() -> None:
     cli.entry(main)
 
 
-def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
-    from certhooks_pan import panrc
+def places(args: argparse.Namespace) -> list[install.Place]:
+    """Return where the options want the certificate.
+
+    Raises:
+        UsageError, BadNameError, UnreachableError: they cannot be meant so.
+    """
     from certhooks_pan.wanted import device_name, journal_name
 
     wanted = wish(args)
     devices = install.addresses(args.devices, f"{PROG} -c {args.common_name} fw01.example.com")
-    places = [install.Place(each, device_name(each), journal_name(each, wanted)) for each in devices]
+    return [install.Place(each, device_name(each), journal_name(each, wanted)) for each in devices]
+
+
+def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
+    from certhooks_pan import panrc
+
+    wanted = wish(args)
+    where = places(args)
 
     def prepare() -> install.Prepared:
         bundle = _bundle(args, screen)
         credentials = panrc.read(panrc.locate(args.key_file))
-        return bundle, lambda contexts: [target(each, wanted, credentials, contexts) for each in devices]
+        return bundle, lambda contexts: [target(each.address, wanted, credentials, contexts) for each in where]
 
-    return install.push(args, screen, places, prepare, stage_only=wanted.commit == "none")
+    return install.push(args, screen, where, prepare, stage_only=wanted.commit == "none")
 
 
 def _bundle(args: argparse.Namespace, screen: cli.Screen) -> Bundle:

@@ -72,17 +72,28 @@ def entry() -> None:
     cli.entry(main)
 
 
-def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
-    from certhooks_vcenter import fit, vmwrc
-    from certhooks_vcenter.esxi import WithKey, WithRequest, device_name
-    from certhooks_vcenter.rest import Client
-    from certhooks_vcenter.vim import Vim
+def places(args: argparse.Namespace) -> list[install.Place]:
+    """Return where the options want the certificate.
+
+    Raises:
+        UsageError, UnreachableError: they cannot be meant so.
+    """
+    from certhooks_vcenter.esxi import device_name
 
     if bool(args.common_name) == args.csr:
         raise UsageError("give either -c CERT_CN or --csr", hint=f"{PROG} --help")
     devices = install.addresses(args.devices, f"{PROG} --csr --vcenter vc01.example.com esx01.example.com")
+    return [install.Place(each, device_name(each), device_name(each), served=True) for each in devices]
+
+
+def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
+    from certhooks_vcenter import fit, vmwrc
+    from certhooks_vcenter.esxi import WithKey, WithRequest
+    from certhooks_vcenter.rest import Client
+    from certhooks_vcenter.vim import Vim
+
+    where = places(args)
     vcenter = address.parse(args.vcenter) if args.vcenter else None
-    places = [install.Place(each, device_name(each), device_name(each)) for each in devices]
 
     def prepare() -> install.Prepared:
         kind: type[EsxiTarget[Any]] = WithRequest if args.csr else WithKey
@@ -92,7 +103,7 @@ def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
         else:
             given, others = instcert.with_roots(install.load(args, screen), args.rootfile)
             roots = fit.anchors(given, others)
-        credentials = vmwrc.read(vmwrc.locate(args.cred_file), shared=len(devices) > 1)
+        credentials = vmwrc.read(vmwrc.locate(args.cred_file), shared=len(where) > 1)
 
         def targets(contexts: install.Contexts) -> list[EsxiTarget[Any]]:
             def target(where: Address) -> EsxiTarget[Any]:
@@ -105,11 +116,11 @@ def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
                     rest.time_left = vim.time_left
                 return made
 
-            return [target(each) for each in devices]
+            return [target(each.address) for each in where]
 
         return given, targets
 
-    return install.push(args, screen, places, prepare)
+    return install.push(args, screen, where, prepare)
 
 
 def _order(args: argparse.Namespace) -> Order:

@@ -83,24 +83,33 @@ def entry() -> None:
     cli.entry(main)
 
 
-def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
-    from certhooks_vcenter import vmwrc
+def places(args: argparse.Namespace) -> list[install.Place]:
+    """Return where the options want the certificate.
+
+    Raises:
+        UsageError, BadNameError, UnreachableError: they cannot be meant so.
+    """
     from certhooks_vcenter.target import device_name
 
-    name = install.common_name(args)
-    devices = install.addresses(args.devices or [name], "")
-    places = [install.Place(each, device_name(each), device_name(each)) for each in devices]
+    devices = install.addresses(args.devices or [install.common_name(args)], "")
+    return [install.Place(each, device_name(each), device_name(each), served=True) for each in devices]
+
+
+def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
+    from certhooks_vcenter import vmwrc
+
+    where = places(args)
 
     def prepare() -> install.Prepared:
         bundle, others = with_roots(install.load(args, screen), args.rootfile)
-        credentials = vmwrc.read(vmwrc.locate(args.cred_file), shared=len(devices) > 1)
+        credentials = vmwrc.read(vmwrc.locate(args.cred_file), shared=len(where) > 1)
 
         def targets(contexts: install.Contexts) -> list[VCenterTarget]:
-            return [target(each, args, others, credentials, contexts) for each in devices]
+            return [target(each.address, args, others, credentials, contexts) for each in where]
 
         return bundle, targets
 
-    return install.push(args, screen, places, prepare)
+    return install.push(args, screen, where, prepare)
 
 
 def with_roots(bundle: Bundle, rootfile: Optional[Path]) -> tuple[Bundle, list[Certificate]]:

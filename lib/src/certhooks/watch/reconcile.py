@@ -1,0 +1,141 @@
+"""Repairs what is out of step: runs the install commands that were lost or failed, each once, after growing pauses."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
+
+from certhooks.watch import schedule
+from certhooks.watch.judge import in_step
+from certhooks.watch.observe import assess, look
+from certhooks.watch.runner import Ended, Runner
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from certhooks import cli
+    from certhooks.watch.judge import Limits
+    from certhooks.watch.model import Overview, Placement, Watched
+    from certhooks.watch.observe import Look
+    from certhooks.watch.schedule import Task, Tries
+
+GRACE = 330.0  # seconds that a command gets after its own deadline: it may be taking back what it did
+_log = logging.getLogger(__name__)
+
+
+class Outcome(NamedTuple):
+    """How it all stands at the end of a run, and how each command ended that was run."""
+
+    overview: Overview
+    ended: tuple[tuple[Task, Ended], ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """The first failed command's exit code, 0 when none failed."""
+        return next((ended.code if ended.code > 0 else 1 for _task, ended in self.ended if ended.code), 0)
+
+
+class Reconcile:
+    """One run over everything.
+
+    Args:
+        state_dir: journals, and what was tried.
+        seconds: how long each command may take; its own deadline and some minutes more where it is None.
+        jobs: commands side by side.
+        at_once: pauses do not count.
+        clock: seconds since the epoch; replaced in tests.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        screen: cli.Screen,
+        limits: Limits,
+        *,
+        seconds: Optional[float] = None,
+        jobs: int = 4,
+        at_once: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._state_dir = state_dir
+        self._screen = screen
+        self._limits = limits
+        self._seconds = seconds
+        self._jobs = jobs
+        self._at_once = at_once
+        self._clock = clock
+        self._runner = Runner()
+
+    def plan(self) -> tuple[Overview, list[Task]]:
+        """Return how everything stands and every command that there is a reason to run, now or later."""
+        tries = schedule.Tries(self._state_dir)
+        overview = assess(self._look(), tries, self._limits)
+        return overview, schedule.tasks(overview, tries)
+
+    def run(self) -> Outcome:
+        """Run what is due, and look again where something ran."""
+        tries = schedule.Tries(self._state_dir)
+        seen = self._look()
+        overview = assess(seen, tries, self._limits)
+        due = [task for task in schedule.tasks(overview, tries) if self._at_once or task.due <= overview.at]
+        ended = self._run_all(due, tries)
+        after = self._look() if ended else seen
+        self._remember(tries, after, seen.at, ended)
+        return Outcome(assess(after, tries, self._limits), tuple(ended))
+
+    def _look(self) -> Look:
+        return look(self._state_dir, clock=self._clock, tell=self._screen.tell)
+
+    def _run_all(self, due: Sequence[Task], tries: Tries) -> list[tuple[Task, Ended]]:
+        if not due:
+            return []
+        with ThreadPoolExecutor(max(1, min(self._jobs, len(due)))) as pool:
+            try:
+                return list(zip(due, pool.map(lambda task: self._run_one(task, tries), due)))
+            except BaseException:
+                self._screen.warn("interrupted: the commands that run are asked to take back what they began")
+                self._runner.end_all()
+                raise
+
+    def _run_one(self, task: Task, tries: Tries) -> Ended:
+        where = ", ".join(placement.label for placement in task.placements)
+        self._screen.tell(where, f"running its install command: {task.why}")
+        _log.info("%s: running %s, because: %s", where, shlex.join(task.command), task.why)
+        seconds = task.timeout + GRACE if self._seconds is None else self._seconds
+        ended = self._runner.run(task.command, cwd=task.cwd, uid=task.uid, seconds=seconds)
+        before = tries.get(task.key)
+        if not ended.code:
+            _log.info("%s: the install command ended well", where)
+        elif before.error == ended.error:
+            _log.error("%s: as before, for the %dth time (exit status %d)", where, before.times + 1, ended.code)
+        else:
+            _log.error("%s: %s (exit status %d)", where, ended.error, ended.code)
+        return ended
+
+    def _remember(self, tries: Tries, seen: Look, began: float, ended: Sequence[tuple[Task, Ended]]) -> None:
+        """Write down which commands were in vain, and forget those that are in step again."""
+        ran = {task.key: how for task, how in ended}
+        wanted = schedule.goals(seen.watched)
+        for name, places in schedule.by_command(seen.watched).items():
+            wrong = [placement for one, placement in places if not _is_well(one, placement)]
+            if not wrong:
+                tries.clear(name)
+            elif name in ran:
+                how = ran[name]
+                traced = bool(how.code) and all((placement.tried_at or 0.0) >= began for placement in wrong)
+                tries.failed(name, self._clock(), _told(how, wrong), goals=wanted.get(name, ""), traced=traced)
+        tries.save(schedule.by_command(seen.watched), self._clock())
+
+
+def _is_well(one: Watched, placement: Placement) -> bool:
+    return not placement.failure and (placement.staged or placement.running or in_step(one, placement))
+
+
+def _told(how: Ended, wrong: Sequence[Placement]) -> str:
+    if how.code:
+        return how.error
+    return f"the install command ended well, but {wrong[0].label} does not have the certificate"

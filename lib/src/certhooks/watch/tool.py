@@ -1,0 +1,292 @@
+"""``certhooks``: how every certificate stands that is to be on a device, what to repair, and who is told."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Callable, Optional
+
+from certhooks import cli
+from certhooks.errors import Error, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from certhooks.watch.judge import Limits
+    from certhooks.watch.model import Overview
+    from certhooks.watch.reconcile import Outcome
+    from certhooks.watch.schedule import Task
+    from certhooks.watch.settings import Settings
+
+PROG = "certhooks"
+_EXAMPLES = """\
+  certhooks status
+      every certificate that certmonger tracks or that was pushed, and what its devices serve
+  certhooks status --html /var/www/html/certificates.html --prometheus /var/lib/node_exporter/certhooks.prom
+      the same as a page and as metrics
+  certhooks reconcile --dry-run
+      which install commands would be run again now, and why
+  certhooks reconcile
+      run them: from a timer, every five minutes
+  certhooks notify --test
+      send a message to whom /etc/certhooks/notify.conf names
+  certhooks forget fw01.example.com
+      a device that is gone: nothing is repaired there any more
+"""
+_EXIT_CODES = """\
+exit status:
+  of status, as Nagios reads it: 0 all is well, 1 warning, 2 critical, 3 could not be found out
+  of the others: 0, or that of the first install command that failed (see pan_instcert --help); 70 a fault of our own
+"""
+
+
+_TELLING = 120.0  # seconds for all messages to all people
+
+
+class _UnknownError(Error):
+    """How everything stands cannot be found out: Nagios's number for that."""
+
+    exit_code = 3
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser with its subcommands."""
+    made = cli.parser(
+        PROG,
+        "Finds renewed certificates that did not reach their devices, repairs that, and tells people.",
+        usage="certhooks [-hv] status|reconcile|notify|forget [options]",
+        examples=_EXAMPLES,
+        exit_codes=_EXIT_CODES,
+        packages=("cryptography", "jeepney", "rich"),
+    )
+    commands = made.add_subparsers(dest="subcommand", metavar="status|reconcile|notify|forget", required=True)
+
+    status = cli.subcommand(commands, "status", "show how everything stands; nothing is changed")
+    _add_limits(status)
+    status.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    status.add_argument("--html", type=cli.path, metavar="FILE", help="write one self-contained page")
+    what = "metrics for node_exporter's textfile collector, into FILE or to standard output"
+    status.add_argument("--prometheus", nargs="?", const="-", type=cli.word, metavar="FILE", help=what)
+
+    reconcile = cli.subcommand(commands, "reconcile", "run again what was lost or failed, and tell what changed")
+    _add_limits(reconcile)
+    reconcile.add_argument("--dry-run", action="store_true", help="say what would be run, and why; run nothing")
+    reconcile.add_argument("--now", action="store_true", help="do not wait for the pauses after failures to end")
+    reconcile.add_argument("--jobs", type=cli.count, default=4, metavar="N", help="commands side by side (default 4)")
+    what = "for each command (default: its own --timeout and some minutes to take things back)"
+    reconcile.add_argument("--timeout", type=cli.seconds, metavar="SECONDS", help=what)
+
+    notify = cli.subcommand(commands, "notify", "deliver the messages that wait")
+    notify.add_argument("--test", action="store_true", help="send one message to everybody now")
+    for each in (status, reconcile, notify):
+        each.add_argument("--config", type=cli.path, metavar="FILE", help="default /etc/certhooks/notify.conf")
+
+    forget = cli.subcommand(commands, "forget", "drop what is known of a device")
+    forget.add_argument("devices", nargs="+", metavar="FQDN[:PORT]", help="as status shows it")
+    return made
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command and return its exit code."""
+    return cli.run(PROG, _operate, parser, argv)
+
+
+def entry() -> None:
+    """Run as the installed script."""
+    cli.entry(main)
+
+
+def _operate(args: argparse.Namespace, screen: cli.Screen) -> int:
+    operations: dict[str, Callable[[argparse.Namespace, cli.Screen], int]] = {
+        "status": _status,
+        "reconcile": _reconcile,
+        "notify": _notify,
+        "forget": _forget,
+    }
+    return operations[args.subcommand](args, screen)
+
+
+def _add_limits(made: argparse.ArgumentParser) -> None:
+    for option, days in (("--warning", 14), ("--critical", 7)):
+        what = f"days before expiry (default {days}, or notify.conf's; fewer for certificates of less than 8 weeks)"
+        made.add_argument(option, type=_days, metavar="DAYS", help=what)
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    from certhooks.watch import settings
+
+    return settings.read(args.config or settings.DEFAULT)
+
+
+def _limits(args: argparse.Namespace, settings: Settings) -> Limits:
+    """Return the limits of the options, else of the settings, else ours."""
+    from certhooks.watch.judge import Limits
+
+    usual = Limits()
+    pairs = (
+        (args.warning, settings.warning_days, usual.warning_days),
+        (args.critical, settings.critical_days, usual.critical_days),
+    )
+    return Limits(*(next(days for days in each if days is not None) for each in pairs))
+
+
+def _state_dir(args: argparse.Namespace) -> Path:
+    from certhooks.journal import DEFAULT
+
+    return args.state_dir or DEFAULT
+
+
+def _status(args: argparse.Namespace, screen: cli.Screen) -> int:
+    """Show everything, and return the worst level in Nagios's numbers."""
+    try:
+        overview = _overview(args, screen)
+        _write(args, screen, overview)
+    except Error as e:
+        if not (args.json or args.prometheus or args.html):
+            screen.say(f"certhooks UNKNOWN - {e}")  # the line that a monitor shows
+        raise _UnknownError(str(e), hint=e.hint) from e
+    return int(overview.level)
+
+
+def _overview(args: argparse.Namespace, screen: cli.Screen) -> Overview:
+    from certhooks.watch.observe import assess, look
+    from certhooks.watch.schedule import Tries
+
+    folder, limits = _state_dir(args), _limits(args, _settings(args))
+    return assess(look(folder, tell=screen.tell), Tries(folder), limits)
+
+
+def _write(args: argparse.Namespace, screen: cli.Screen, overview: Overview) -> None:
+    """Write what was asked for, else the table."""
+    if args.html:
+        from certhooks.watch import page
+
+        _replace(args.html, page.html(overview))
+    if args.prometheus:
+        from certhooks.watch import prometheus
+
+        text = prometheus.text(overview)
+        if args.prometheus == "-":
+            screen.say(text.rstrip("\n"))
+        else:
+            _replace(Path(args.prometheus), text)
+    if args.json:
+        import json
+
+        screen.say(json.dumps(overview.as_dict()))
+    elif not args.html and not args.prometheus:
+        from certhooks.watch import table
+
+        table.show(overview, screen, verbose=args.verbose)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file that others may read: a web server, node_exporter."""
+    from certhooks import files
+
+    try:
+        files.replace(path, text.encode(), mode=0o644)
+    except OSError as e:
+        raise UsageError(f"cannot write {path}: {(e.strerror or str(e)).lower()}") from e
+
+
+def _reconcile(args: argparse.Namespace, screen: cli.Screen) -> int:
+    from certhooks.deadline import Deadline
+    from certhooks.errors import BusyError
+    from certhooks.journal import Journal
+    from certhooks.watch.reconcile import Reconcile
+
+    folder, settings = _state_dir(args), _settings(args)
+    limits = _limits(args, settings)
+    made = Reconcile(folder, screen, limits, seconds=args.timeout, jobs=args.jobs, at_once=args.now)
+    if args.dry_run:
+        return _show_plan(screen, *made.plan(), at_once=args.now)
+    try:
+        with Journal(folder).lock("certhooks reconcile", Deadline(0.0)):
+            outcome = made.run()
+            told = _tell_people(screen, folder, settings, outcome.overview)
+    except BusyError:
+        screen.tell("", "another reconcile is at work")
+        return 0
+    _show(screen, outcome)
+    return outcome.exit_code or told
+
+
+def _show_plan(screen: cli.Screen, overview: Overview, tasks: Sequence[Task], *, at_once: bool) -> int:
+    """Say what a reconcile would run now, and what later."""
+    from certhooks.watch.plain import iso
+
+    for task in tasks:
+        where = ", ".join(placement.label for placement in task.placements)
+        when = "now" if at_once or task.due <= overview.at else f"not before {iso(task.due)}"
+        screen.say(f"{where}: would run, {when}: {shlex.join(task.command)}")
+        screen.say(f"{where}: because {task.why}")
+    if not tasks:
+        screen.say("nothing to do")
+    return 0
+
+
+def _show(screen: cli.Screen, outcome: Outcome) -> None:
+    """Say what was run and how it ended; nothing where nothing was, so that cron sends no mail."""
+    for task, ended in outcome.ended:
+        where = ", ".join(placement.label for placement in task.placements)
+        if ended.code:
+            screen.error(Error(ended.error, hint=f"{shlex.join(task.command)} -v"), who=where)
+        else:
+            screen.say(f"{where}: {'looked at' if task.look else 'repaired'} ({task.why})")
+
+
+def _tell_people(screen: cli.Screen, folder: Path, settings: Settings, overview: Overview) -> int:
+    """Send a message for each change of state and return the exit code; what cannot be sent waits for the next time."""
+    from certhooks.deadline import Deadline
+    from certhooks.watch import notify
+
+    notify.queue(folder, overview, settings)
+    return notify.deliver(folder, settings, screen, Deadline(_TELLING))
+
+
+def _notify(args: argparse.Namespace, screen: cli.Screen) -> int:
+    from certhooks.deadline import Deadline
+    from certhooks.watch import notify
+
+    settings, deadline = _settings(args), Deadline(_TELLING)
+    if args.test:
+        return notify.test(settings, screen, deadline)
+    return notify.deliver(_state_dir(args), settings, screen, deadline, force=True)
+
+
+def _forget(args: argparse.Namespace, screen: cli.Screen) -> int:
+    """Remove the journals of devices, so that nothing is repaired or told there any more."""
+    from certhooks.journal import Journal
+    from certhooks.watch.survey import Survey
+
+    journal = Journal(_state_dir(args))
+    known = Survey(0.0, journal.folder).watched([])
+    for device in args.devices:
+        targets = [
+            placement.target
+            for one in known
+            for placement in one.placements
+            if device in {placement.label, placement.target}
+        ]
+        if not targets:
+            raise UsageError(f"nothing is known of {device[:80]!r}", hint="certhooks status shows what is")
+        for target in targets:
+            journal.forget(target)
+            screen.say(f"{device}: forgotten ({target})")
+    return 0
+
+
+def _days(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 10000:  # noqa: PLR2004  28 years
+        raise argparse.ArgumentTypeError(f"not a number of days: {text!r}")
+    return value
+
+
+if __name__ == "__main__":
+    entry()
