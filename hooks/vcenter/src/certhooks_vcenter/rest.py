@@ -11,9 +11,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
 from certhooks import certificate as certs
-from certhooks import secrets
+from certhooks import http, secrets
 from certhooks.errors import BundleError, ConnectionLostError, DeadlineError, Error
-from certhooks.http import Connection
 from certhooks_vcenter import about, replies
 from certhooks_vcenter.replies import RefusedError, UnauthenticatedError
 
@@ -29,7 +28,7 @@ _SERVICE = "vcenter/certificate-management/vcenter"
 _TLS = f"{_SERVICE}/tls"
 _ROOTS = f"{_SERVICE}/trusted-root-chains"
 _HEADER = "vmware-api-session-id"
-_SECONDS = 30.0  # for a connection, and for each reply
+_SECONDS = 30.0  # for a reply
 _PUT_SECONDS = 300.0  # vCenter restarts its services before it answers, or while it does
 _NO_SUCH_PATH = {404, 405}
 
@@ -45,21 +44,12 @@ class _Dialect(NamedTuple):
 _DIALECTS = (_Dialect("/api", "/api/session"), _Dialect("/rest", "/rest/com/vmware/cis/session", wrapped=True))
 
 
-class Client:
-    """One vCenter's certificate management, in one session.
-
-    Args:
-        context: called once a connection is needed; see ``certhooks.trust``.
-
-    Set ``time_left`` before the first request to what tells the seconds that remain of the run: none takes longer.
-    """
+class Client(http.Client):
+    """One vCenter's certificate management, in one session."""
 
     def __init__(self, address: Address, context: Callable[[], ssl.SSLContext], credentials: Credentials) -> None:
-        self.address = address
-        self.time_left: Callable[[], float] = lambda: float("inf")
-        self._context = context
+        super().__init__(address, context)
         self._credentials = credentials
-        self._connection: Optional[Connection] = None
         self._dialect = _DIALECTS[0]
         self._session = ""
         self._former: list[str] = []  # sessions that are not used any more, and may have outlived a restart
@@ -75,12 +65,12 @@ class Client:
         Raises:
             UnreachableError: nothing was sent.
         """
-        self._open().connect()
+        self.connection.connect()
 
     def version(self) -> tuple[int, ...]:
         """Return vCenter's version, for which no session is needed; empty where it does not tell."""
         try:
-            return about.version(self._open())
+            return about.version(self.connection)
         except Error:
             return ()
 
@@ -112,7 +102,7 @@ class Client:
         """Ask for a session without a password: who does not answer that must not hold up the turn of the others."""
         for dialect in _DIALECTS:
             self._dialect = dialect
-            if self._open().request("POST", dialect.session, headers={}).status not in _NO_SUCH_PATH:
+            if self.connection.request("POST", dialect.session, headers={}).status not in _NO_SUCH_PATH:
                 return
 
     def login_after_restart(self) -> None:
@@ -127,7 +117,7 @@ class Client:
     def _log_in(self) -> None:
         self._session = ""
         given = {"Authorization": self._credentials.basic()}
-        reply = self._open().request("POST", self._dialect.session, headers=given)
+        reply = self.connection.request("POST", self._dialect.session, headers=given)
         if reply.status in _NO_SUCH_PATH:
             raise RefusedError(f"{self.address} has no REST of vCenter: {reply.status}", "not_found", hint=_NOT_VCENTER)
         session = replies.value(reply, self.address, "a session", wrapped=self._dialect.wrapped)
@@ -141,7 +131,7 @@ class Client:
         sessions, self._session, self._former = [self._session, *self._former], "", []
         for session in filter(None, sessions):
             with suppress(Error):
-                self._open().request("DELETE", self._dialect.session, headers={_HEADER: session})
+                self.connection.request("DELETE", self._dialect.session, headers={_HEADER: session})
 
     def machine_certificate(self, *, renew: bool = True) -> Certificate:
         """Return the certificate that the store holds for the machine; ``renew``: log in again for it if need be.
@@ -198,11 +188,6 @@ class Client:
         spec: dict[str, Any] = {"cert_chain": {"cert_chain": [pem]}, **({"chain": name} if name else {})}
         self._call("POST", _ROOTS, "a trusted root", spec)
 
-    def close(self) -> None:
-        """Drop the connection; the next request opens another."""
-        if self._connection:
-            self._connection.close()
-
     def forget(self) -> None:
         """Drop connection and session, for a vCenter that is restarting: neither is of use any more."""
         self.close()
@@ -217,7 +202,7 @@ class Client:
             raise DeadlineError(f"no time is left for {what}", hint="give it more time with --timeout SECONDS")
         wrapped = self._dialect.wrapped
         body = b"" if spec is None else json.dumps({"spec": spec} if wrapped else spec).encode()
-        connection = self._open()
+        connection = self.connection
         usual, connection.timeout = connection.timeout, seconds
         headers = {_HEADER: self._session, **({} if spec is None else {"Content-Type": "application/json"})}
         try:
@@ -234,11 +219,6 @@ class Client:
         with self._credentials.login(str(self.address), self.time_left):
             self._log_in()  # the request was not carried out
         return self._call(method, path, what, spec, seconds=seconds, renew=False)
-
-    def _open(self) -> Connection:
-        if self._connection is None:
-            self._connection = Connection(self.address, self._context(), timeout=_SECONDS, time_left=self.time_left)
-        return self._connection
 
     def _certificates(self, text: Any) -> list[Certificate]:
         try:
