@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
@@ -117,7 +116,7 @@ def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
     except ValueError as e:
         raise UsageError(f"--reload: {e}".lower()) from e
     targets = [FolderTarget(folder.absolute(), command) for folder in args.folders]
-    options = cli.push_options(args, command=sys.argv)
+    options = cli.push_options(args)
     books = journal.Journal(args.state_dir or journal.DEFAULT)
     results = deploy.Deployment(bundle, books, options, cli.teller(screen)).run(targets)
     return cli.report(screen, results, as_json=args.json, verbose=args.verbose)

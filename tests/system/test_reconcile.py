@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 import json
 import os
 import signal
@@ -15,10 +17,14 @@ from certhooks import probe
 from certhooks.address import Address
 from certhooks.deadline import Deadline
 from certhooks.journal import Journal
+from tests.lab import smtp
 from tests.lab.enrolled import NAME, sha256
 from tests.lab.site import Done, script
+from tests.lab.smtp import Mailbox
 
 if TYPE_CHECKING:
+    from aiosmtpd.smtp import Envelope
+
     from tests.lab.enrolled import EnrolledSite
     from tests.lab.panos import Firewall, Portal
 
@@ -82,6 +88,53 @@ def test_a_device_that_was_down_during_the_renewal_is_repaired(enrolled: Enrolle
     assert done.code == 0, done
     assert served(portal) == new
     assert enrolled.status()["level"] == "ok"
+
+
+def test_people_are_told_of_the_failure_and_of_its_end(enrolled: EnrolledSite) -> None:
+    """One mail when a renewal does not arrive, none while that lasts, one when it is repaired; no key in any."""
+    box = Mailbox()
+    with smtp.serve(box) as server:
+        config = enrolled.folder / "notify.conf"
+        config.write_text(f"[mail]\nto = admin@example.test\nserver = {server.host}:{server.port}\n")
+        fw, portal = installed(enrolled)
+        assert enrolled.certhooks("reconcile", "--config", str(config)).code == 0
+        assert box.taken == [], "what is well is not told"
+        fw.listener.stop()
+        enrolled.resubmit()
+        for _ in range(3):
+            enrolled.certhooks("reconcile", "--config", str(config), "--now")
+        [failure] = map(text_of, box.taken)
+        assert f"{NAME} on localhost:{fw.port}" in failure
+        assert "not installed: no connection to" in failure
+        fw.listener.start()
+        assert enrolled.certhooks("reconcile", "--config", str(config), "--now").code == 0
+        assert served(portal) == sha256(enrolled.issued())
+        assert enrolled.certhooks("reconcile", "--config", str(config)).out == ""
+        _failure, recovery = map(text_of, box.taken)
+        assert f"{NAME} on localhost:{fw.port}" in recovery
+        for told in (failure, recovery):
+            assert "PRIVATE KEY" not in told
+            assert enrolled.panrc.read_text().partition("=")[2].strip() not in told
+    assert not list((enrolled.state / "spool").glob("*.json"))
+
+
+def test_mail_that_cannot_be_sent_waits(enrolled: EnrolledSite) -> None:
+    """A mail server that is away costs an exit code and nothing else: the message is sent when it is back."""
+    fw, _portal = installed(enrolled)
+    box = Mailbox(RCPT="451 later")
+    with smtp.serve(box) as server:
+        config = enrolled.folder / "notify.conf"
+        config.write_text(f"[mail]\nto = admin@example.test\nserver = {server.host}:{server.port}\n")
+        fw.listener.stop()
+        enrolled.resubmit()
+        assert enrolled.certhooks("reconcile", "--config", str(config)).code
+        assert box.taken == []
+        box.says.clear()
+        done = enrolled.certhooks("notify", "--config", str(config))
+        assert done.code == 0, done
+        assert len(box.taken) == 1
+        assert enrolled.certhooks("notify", "--config", str(config)).code == 0
+        assert len(box.taken) == 1
 
 
 def test_a_hook_that_was_killed_with_certmonger_is_made_up_for(enrolled: EnrolledSite) -> None:
@@ -331,6 +384,14 @@ def test_certmonger_that_does_not_answer_is_critical(enrolled: EnrolledSite) -> 
         ("certmonger", "start it with: systemctl start certmonger")
     ]
     assert status["watched"][0]["placements"][0]["label"] == f"localhost:{fw.port}"
+
+
+def text_of(envelope: Envelope) -> str:
+    """Return subject and text of a mail."""
+    message = email.message_from_bytes(bytes(envelope.original_content or b""), policy=email.policy.default)
+    body = message.get_body()
+    assert body
+    return f"{message['Subject']}\n{body.get_content()}"
 
 
 def kill_hook(enrolled: EnrolledSite) -> None:

@@ -103,10 +103,10 @@ def away(overview: Overview) -> int:
 
 
 @browser_needed
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, 1000, 1280])
 @pytest.mark.parametrize("name", OVERVIEWS)
 def test_all_rows_are_there_and_nothing_sticks_out(name: str, width: int, browser: Browser) -> None:
-    """On a phone and on a desk: a line a certificate, red bars where a target is out of step, no sideways scrolling."""
+    """A line a certificate, red bars where it is out of step, no sideways scrolling: on phone, half a screen, desk."""
     overview = OVERVIEWS[name]
     found = browser.measured(page.html(overview), LAYOUT, width)
     assert found["inner"] == width

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "contrib" / "examples"
 NAME = "gp.example.com"
+UNITS = sorted(path.name for path in EXAMPLES.iterdir() if path.suffix in {".service", ".timer"})
 
 
 @pytest.fixture
@@ -147,3 +150,18 @@ def test_hooks_pass_on_what_their_caller_gives(
     else:
         profiles = ["-p", "GP_PORTAL", "-s", "GP_GATEWAY", "fw01.example.com"]
         assert json.loads(report.read_text()) == ["-b", "-c", NAME, *wanted, *profiles]
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not here")
+@pytest.mark.parametrize("unit", UNITS)
+def test_systemd_has_no_complaint(unit: str, tmp_path: Path) -> None:
+    """Every setting of the units is one that systemd knows, and the timer finds its service."""
+    for path in EXAMPLES.iterdir():
+        if path.name in UNITS:
+            text = re.sub(
+                r"^ExecStart=\S+", "ExecStart=/bin/true", path.read_text(encoding="utf-8"), flags=re.MULTILINE
+            )
+            (tmp_path / path.name).write_text(re.sub(r"^Documentation=.*\n", "", text, flags=re.MULTILINE))
+    words = ["systemd-analyze", "verify", str(tmp_path / unit)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")

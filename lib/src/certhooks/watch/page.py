@@ -138,7 +138,7 @@ def _target(watched: Watched, placement: Placement, now: float) -> str:
     failures = f"<small>{number(placement.failures, 'failure')}</small>" if placement.failures else ""
     return (
         f"<tr><th scope=row><bdi>{text(placement.label)}</bdi>{command}<td data-n=pushed>{pushed}{when}"
-        f'<td data-n=served>{"<br>".join(_sights(watched, placement, now))}<td data-n="next try">{following}{failures}'
+        f'<td data-n=served>{"".join(_sights(watched, placement, now))}<td data-n="next try">{following}{failures}'
     )
 
 

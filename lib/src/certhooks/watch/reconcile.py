@@ -123,7 +123,8 @@ class Reconcile:
         for name, places in schedule.by_command(seen.watched).items():
             wrong = [placement for one, placement in places if not _is_well(one, placement)]
             if not wrong:
-                tries.clear(name)
+                if name in ran or tries.get(name).times:
+                    tries.ended_well(name, self._clock())
             elif name in ran:
                 how = ran[name]
                 traced = bool(how.code) and all((placement.tried_at or 0.0) >= began for placement in wrong)

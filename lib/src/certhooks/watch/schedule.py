@@ -33,7 +33,7 @@ _HOPELESS = {"conflict", "unknown", "stuck"}
 
 
 class Try(NamedTuple):
-    """What was tried in vain: for which certificates, how often in succession, when last, and what was said.
+    """What was tried in vain: for which certificates, how often in succession (0: never), when last, what was said.
 
     ``traced``: whether the journals tell it too.
     """
@@ -90,9 +90,9 @@ class Tries:
         count = before.times + 1 if before.goals == goals else 1
         self._known[name] = Try(goals, count, now, error[:_LONGEST_ERROR], traced)
 
-    def clear(self, name: str) -> None:
-        """Forget a command that is in step."""
-        self._known.pop(name, None)
+    def ended_well(self, name: str, at: float) -> None:
+        """Forget what was in vain of a command that is in step since then."""
+        self._known[name] = Try("", 0, at)
 
     def save(self, commands: Iterable[str], now: float) -> None:
         """Write it down, without commands that are no more (but for a day, in which they may come back).

@@ -97,7 +97,7 @@ class Survey:
             placement = self._place(plan, place, None, record)
         else:
             placement = _placed(record, Placement(record.target, record.target), held=_may_live(record.last, self._now))
-        runnable = plan is not None and "***" not in words  # a secret was taken out: it cannot be run again
+        runnable = not problem and "***" not in words  # a secret was taken out: it cannot be run again
         return plan, replace(placement, command=tuple(words) if runnable else (), cwd=last.cwd or "/"), problem
 
     def _place(self, plan: Plan, place: Place, saved: Optional[float], record: Optional[Record] = None) -> Placement:

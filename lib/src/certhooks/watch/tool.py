@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Callable, NoReturn, Optional
 
 from certhooks import cli
-from certhooks.errors import Error, UsageError
+from certhooks.errors import CertmongerError, Error, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,8 +51,8 @@ class _UnknownError(Error):
     exit_code = 3
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser with its subcommands."""
+def parser(*, for_monitor: bool = False) -> argparse.ArgumentParser:
+    """Return the parser with its subcommands; ``for_monitor``: wrong words are what Nagios calls unknown."""
     made = cli.parser(
         PROG,
         "Finds renewed certificates that did not reach their devices, repairs that, and tells people.",
@@ -60,7 +61,9 @@ def parser() -> argparse.ArgumentParser:
         exit_codes=_EXIT_CODES,
         packages=("cryptography", "jeepney", "rich"),
     )
-    commands = made.add_subparsers(dest="subcommand", metavar="status|reconcile|notify|forget", required=True)
+    commands = made.add_subparsers(
+        prog=PROG, dest="subcommand", metavar="status|reconcile|notify|forget", required=True, help="what to do"
+    )
 
     status = cli.subcommand(commands, "status", "show how everything stands; nothing is changed")
     _add_limits(status)
@@ -84,12 +87,21 @@ def parser() -> argparse.ArgumentParser:
 
     forget = cli.subcommand(commands, "forget", "drop what is known of a device")
     forget.add_argument("devices", nargs="+", metavar="FQDN[:PORT]", help="as status shows it")
+    if for_monitor:
+        for each in (made, status):
+            each.error = _cannot_tell  # type: ignore[method-assign]
     return made
+
+
+def _cannot_tell(message: str) -> NoReturn:
+    raise _UnknownError(message, hint=f"{PROG} status --help")
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command and return its exit code."""
-    return cli.run(PROG, _operate, parser, argv)
+    words = sys.argv[1:] if argv is None else argv
+    for_monitor = "status" in words
+    return cli.run(PROG, _operate, lambda: parser(for_monitor=for_monitor), argv)
 
 
 def entry() -> None:
@@ -168,7 +180,7 @@ def _write(args: argparse.Namespace, screen: cli.Screen, overview: Overview) -> 
 
         text = prometheus.text(overview)
         if args.prometheus == "-":
-            screen.say(text.rstrip("\n"))
+            screen.paint(text)
         else:
             _replace(Path(args.prometheus), text)
     if args.json:
@@ -209,8 +221,7 @@ def _reconcile(args: argparse.Namespace, screen: cli.Screen) -> int:
     except BusyError:
         screen.tell("", "another reconcile is at work")
         return 0
-    _show(screen, outcome)
-    return outcome.exit_code or told
+    return _show(screen, outcome) or told
 
 
 def _show_plan(screen: cli.Screen, overview: Overview, tasks: Sequence[Task], *, at_once: bool) -> int:
@@ -227,14 +238,18 @@ def _show_plan(screen: cli.Screen, overview: Overview, tasks: Sequence[Task], *,
     return 0
 
 
-def _show(screen: cli.Screen, outcome: Outcome) -> None:
-    """Say what was run and how it ended; nothing where nothing was, so that cron sends no mail."""
+def _show(screen: cli.Screen, outcome: Outcome) -> int:
+    """Say what was run and how it ended, nothing where nothing was: cron would mail it. Return the exit code."""
     for task, ended in outcome.ended:
         where = ", ".join(placement.label for placement in task.placements)
         if ended.code:
             screen.error(Error(ended.error, hint=f"{shlex.join(task.command)} -v"), who=where)
         else:
             screen.say(f"{where}: {'looked at' if task.look else 'repaired'} ({task.why})")
+    for finding in outcome.overview.findings:
+        cli.log_error(Error(finding.text), who=finding.kind)
+        screen.error(Error(finding.text, hint=finding.hint))
+    return outcome.exit_code or (CertmongerError.exit_code if outcome.overview.findings else 0)
 
 
 def _tell_people(screen: cli.Screen, folder: Path, settings: Settings, overview: Overview) -> int:
