@@ -59,7 +59,7 @@ def vsite(tmp_path: Path) -> Iterator[VSphereSite]:
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look often after a replacement: an emulator is quick."""
-    shorter = {"_FIRST": 0.02, "_LONGEST": 0.1, "_AFTER_REFUSAL": 0.3, "_NOTHING_HAPPENS": 1.0, "_LASTS": 2.0}
+    shorter = {"_FIRST": 0.02, "_LONGEST": 0.1, "AFTER_REFUSAL": 0.3, "_NOTHING_HAPPENS": 1.0, "_LASTS": 2.0}
     for name, seconds in shorter.items():
         monkeypatch.setattr(settle, name, seconds)
     monkeypatch.setattr(deploy, "_PAUSES", (0.02, 0.05, 0.1))

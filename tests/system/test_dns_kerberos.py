@@ -172,68 +172,63 @@ def by_key(kdc: Kdc) -> AbstractContextManager[NameServer]:
     return name_server(zones, servers="example.test", resolver=False, policy=policy, keytab=keytab, env=kdc.env)
 
 
-@pytest.mark.parametrize("signed_by", ["gssapi", "nsupdate"])
-def test_dynamic_updates(  # noqa: PLR0917  parameters of the test
-    signed_by: str,
-    kdc: Kdc,
-    updatable: NameServer,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A host changes what is its own with nothing but its key, beside others' values and in their TTL, and no more."""
-    if signed_by == "nsupdate":
+@pytest.fixture(params=["gssapi", "nsupdate"])
+def signed_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Have updates signed by either of the two."""
+    if request.param == "nsupdate":
         monkeypatch.setattr(kerberos, "installed", lambda: False)
-    name = "_acme-challenge.web.example.test"
+    return str(request.param)
+
+
+@pytest.fixture
+def updates(signed_by: str, updatable: NameServer, tmp_path: Path) -> Iterator[Scene]:
+    """Provide a host whose updates go to that name server."""
+    assert signed_by
     with Scene(tmp_path) as scene:
-        updatable.add(name, "TXT", f'"{FOREIGN}"', ttl=33)
         scene.configure(nameserver=updatable.where, resolver=updatable.where, port=updatable.port)
-        common = ("--backend", "update", "--server", "localhost", "--keytab", str(kdc.keytab(WEB)))
-        words = ("web.example.test", VALUE, "web.example.test", OTHER, "x.web.example.test", VALUE)
-        began = time.monotonic()
-        done = scene.run("ipa_dns", *common, "add", *words, capsys=capsys)
-        assert (done.code, done.err, time.monotonic() - began < 5) == (0, "", True), done
-        assert updatable.values(name) == {FOREIGN, VALUE, OTHER}
-        assert updatable.ttl(name) == 33
-        assert updatable.ttl("_acme-challenge.x.web.example.test") == 60
-        assert [entry.backend for entry in scene.ours()] == ["update"] * 3
-        done = scene.run("ipa_dns", *common, "add", "mail.example.test", VALUE, capsys=capsys)
-        assert (done.code, "refuses the update" in done.err, "krb5-selfsub" in done.err) == (12, True, True), done
-        for _ in range(2):
-            assert scene.run("ipa_dns", *common, "del", *words, capsys=capsys).code == 0
-        assert updatable.values(name) == {FOREIGN}
-        assert updatable.values("_acme-challenge.x.web.example.test") == set()
-        assert not scene.ours()
-        assert not scene.ipa.requests
+        yield scene
 
 
-@pytest.mark.parametrize("signed_by", ["gssapi", "nsupdate"])
+def test_dynamic_updates(updates: Scene, kdc: Kdc, updatable: NameServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """A host changes what is its own with nothing but its key, beside others' values and in their TTL, and no more."""
+    name = "_acme-challenge.web.example.test"
+    updatable.add(name, "TXT", f'"{FOREIGN}"', ttl=33)
+    common = ("--backend", "update", "--server", "localhost", "--keytab", str(kdc.keytab(WEB)))
+    words = ("web.example.test", VALUE, "web.example.test", OTHER, "x.web.example.test", VALUE)
+    began = time.monotonic()
+    done = updates.run("ipa_dns", *common, "add", *words, capsys=capsys)
+    assert (done.code, done.err, time.monotonic() - began < 5) == (0, "", True), done
+    assert updatable.values(name) == {FOREIGN, VALUE, OTHER}
+    assert updatable.ttl(name) == 33
+    assert updatable.ttl("_acme-challenge.x.web.example.test") == 60
+    assert [entry.backend for entry in updates.ours()] == ["update"] * 3
+    done = updates.run("ipa_dns", *common, "add", "mail.example.test", VALUE, capsys=capsys)
+    assert (done.code, "refuses the update" in done.err, "krb5-selfsub" in done.err) == (12, True, True), done
+    for _ in range(2):
+        assert updates.run("ipa_dns", *common, "del", *words, capsys=capsys).code == 0
+    assert updatable.values(name) == {FOREIGN}
+    assert updatable.values("_acme-challenge.x.web.example.test") == set()
+    assert not updates.ours()
+    assert not updates.ipa.requests
+
+
 def test_updates_that_nobody_signs(  # noqa: PLR0917  parameters of the test
-    signed_by: str,
-    kdc: Kdc,
-    updatable: NameServer,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    signed_by: str, updates: Scene, kdc: Kdc, updatable: NameServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A server whose name has no key in the realm, and a keytab without one, are matters of credentials."""
-    if signed_by == "nsupdate":
-        monkeypatch.setattr(kerberos, "installed", lambda: False)
-    with Scene(tmp_path) as scene:
-        scene.configure(nameserver=updatable.where, resolver=updatable.where, port=updatable.port)
-        common: tuple[Any, ...] = ("--backend", "update", "--keytab", str(kdc.keytab(WEB)))
-        words = ("add", "web.example.test", VALUE)
-        if signed_by == "gssapi":
-            done = scene.run("ipa_dns", *common, "--server", "127.0.0.1", *words, capsys=capsys)
-            assert (done.code, "hint: " in done.err) == (5, True), done
-        empty = tmp_path / "empty"
-        empty.write_bytes(b"")
-        done = scene.run(
-            "ipa_dns", "--backend", "update", "--server", "localhost", "--keytab", str(empty), *words, capsys=capsys
-        )
+    common: tuple[Any, ...] = ("--backend", "update", "--keytab", str(kdc.keytab(WEB)))
+    words = ("add", "web.example.test", VALUE)
+    if signed_by == "gssapi":
+        done = updates.run("ipa_dns", *common, "--server", "127.0.0.1", *words, capsys=capsys)
         assert (done.code, "hint: " in done.err) == (5, True), done
-        assert updatable.values("_acme-challenge.web.example.test") == set()
-        assert not scene.ours()
+    empty = tmp_path / "empty"
+    empty.write_bytes(b"")
+    done = updates.run(
+        "ipa_dns", "--backend", "update", "--server", "localhost", "--keytab", str(empty), *words, capsys=capsys
+    )
+    assert (done.code, "hint: " in done.err) == (5, True), done
+    assert updatable.values("_acme-challenge.web.example.test") == set()
+    assert not updates.ours()
 
 
 def test_the_primary_is_found(kdc: Kdc, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import pytest
 
-from certhooks_vcenter import vim
+from certhooks_vcenter import hosts as roots
+from certhooks_vcenter import instcert, vim
 from tests.lab.machine import machine_of_its_own
+from tests.lab.site import call
 from tests.lab.vsphere import Reply, Request, soap
 from tests.lab.vsphere.estate import HOSTS, NAMES, USER, VC, served
 from tests.lab.vsphere.faults import Fault
@@ -269,3 +271,63 @@ def test_hostile_soap_ends_in_one_line(estate: Estate, method: str, status: int,
     assert set(host.host.changes) <= {"cas"}, "a list without CAs is one too"
     if method == "Login":
         assert len(seen) == 1
+
+
+def renew_vcenter(estate: Estate) -> list[str]:
+    """Write a new pair for vCenter, and return the words that install it and push the roots to hosts."""
+    return [*estate.pair(VC), "--refresh-ca"]
+
+
+@pytest.mark.parametrize("how", ["refuses", "never ends"])
+def test_a_host_that_does_not_take_the_roots(estate: Estate, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """The others get them, vCenter gets its certificate, and it is no success: exit code 13 names the host."""
+    monkeypatch.setattr(roots, "_PUSHED", 1.0)
+    three = estate.esxi(3)
+    refresh, task = estate.vc.soap._refresh, estate.vc.soap._task
+    moid = list(estate.vc.hosts)[1]
+
+    def refreshed(moids: list[str]) -> str:
+        if moids == [moid]:
+            estate.vc.soap.tasks["stuck"] = "no" if how == "refuses" else ""
+            return soap._ref("Task", "stuck", "returnval")
+        return refresh(moids)
+
+    def told(name: str) -> str:
+        said = task(name)
+        return said.replace("<state>success", "<state>running") if name == "stuck" else said
+
+    monkeypatch.setattr(estate.vc.soap, "_refresh", refreshed)
+    monkeypatch.setattr(estate.vc.soap, "_task", told)
+    done = call(instcert.main, estate.common(*renew_vcenter(estate)))
+    assert done.code == 13, done
+    assert f"hosts did not get its roots: {NAMES[1]}" in done.err
+    assert [estate.ca.certificate in host.host.trusted for host in three] == [True, False, True]
+    assert estate.vc.machine.leaf == estate.new.certificate
+
+
+def test_what_a_host_trusts_and_revokes_stays(estate: Estate) -> None:
+    """A host by itself is given the root beside its CAs, and its revocation lists are put back with them."""
+    [host] = estate.esxi()
+    host.host.crls = ["-----BEGIN X509 CRL-----\nMIIC\n-----END X509 CRL-----"]
+    before = list(host.host.crls)
+    done = estate.push(*estate.pair(NAMES[0]), NAMES[0])
+    assert done.code == 0, done
+    assert host.host.crls == before
+
+
+def test_a_host_that_has_a_vcenter_is_told(estate: Estate) -> None:
+    """Changed behind its vCenter's back it may be lost there: a warning says how it is done."""
+    [host] = estate.esxi()
+    host.host.managed_by = "192.0.2.7"
+    done = estate.push(*estate.pair(NAMES[0]), NAMES[0])
+    assert done.code == 0, done
+    assert "is managed by the vCenter 192.0.2.7, which may lose it: give --vcenter" in done.err
+
+
+def test_a_mode_that_is_not_shown_is_told(estate: Estate) -> None:
+    """Without the setting nobody knows whether vCenter will replace the certificate: a warning."""
+    estate.esxi()
+    estate.vc.soap.mode = ""
+    done = estate.push(*estate.pair(NAMES[0]), "--vcenter", VC, NAMES[0])
+    assert done.code == 0, done
+    assert "does not show vpxd.certmgmt.mode" in done.err

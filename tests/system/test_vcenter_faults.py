@@ -127,9 +127,10 @@ BASE64 = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         f"key={BASE64}\n",
         f"key={BASE64[:20]}\n{BASE64[20:]}\n",
         f"key={base64.b64encode(f'{USER}:{PASSWORD}'.encode() + bytes([10])).decode()}\nusername=other\n",
+        f"username={USER}\npassword={PASSWORD}\n\x0bpassword=other\n",
         f"username={USER}\npassword_command=/usr/bin/printf '%s' '{PASSWORD}'\n",
     ],
-    ids=["user and password", "crlf", "key", "wrapped key", "key of echo", "command"],
+    ids=["user and password", "crlf", "key", "wrapped key", "key of echo", "odd blanks", "command"],
 )
 def test_every_form_of_the_credentials_file(vsite: VSphereSite, text: str) -> None:
     """What the bash script read is read: a password with colon, blank and umlaut, and a key that base64 has wrapped."""
@@ -162,7 +163,7 @@ def test_a_password_that_ends_meanwhile_locks_no_account(
     vsite: VSphereSite, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     """Six vCenters of one SSO, whose password is changed while the command runs: no five refusals in three minutes."""
-    monkeypatch.setattr("certhooks_vcenter.settle._AFTER_REFUSAL", 0.05)
+    monkeypatch.setattr("certhooks_vcenter.settle.AFTER_REFUSAL", 0.05)
     vcenters = [vsite.vcenter() for _ in range(6)]
     vsite.certificate()
     barrier = threading.Barrier(6)
@@ -297,6 +298,70 @@ def test_hostile_replies_end_in_one_line(vsite: VSphereSite, asked: str, status:
     assert done.code in {4, 12, 16}, done
     assert vc.changes == []
     assert vc.sessions.failed == 0
+
+
+ROOTS = "/api/vcenter/certificate-management/vcenter/trusted-root-chains"
+
+
+@pytest.mark.parametrize("body", [b"{}", b"null", b'"x"', b"-1"])
+@pytest.mark.parametrize("one", [True, False])
+def test_a_list_of_roots_that_is_none(vsite: VSphereSite, body: bytes, *, one: bool) -> None:
+    """What is not understood is not taken for an empty store: no root is sent, and nothing is replaced."""
+    vc = vsite.vcenter()
+    vsite.certificate()
+
+    def answer(request: Request) -> Optional[Reply]:
+        meant = request.path.startswith(f"{ROOTS}/") if one else request.path == ROOTS
+        return Reply(200, body) if meant and request.method == "GET" else None
+
+    vc.spoil = answer
+    done = vsite.instcert("--timeout", "5", vc)
+    expect_refusal(done, 4, "shows no")
+    assert vc.changes == []
+
+
+@pytest.mark.parametrize(("count", "code", "text"), [(5000, 12, "lists 5000"), (900, 16, "no time is left")])
+def test_a_long_list_of_roots_ends_in_time(vsite: VSphereSite, count: int, code: int, text: str) -> None:
+    """More roots than anybody has are refused; fewer are read while there is time."""
+    vc = vsite.vcenter()
+    vsite.certificate()
+
+    def answer(request: Request) -> Optional[Reply]:
+        if request.method == "GET" and request.path == ROOTS:
+            return Reply(200, json.dumps([{"chain": f"{n:040X}"} for n in range(count)]).encode())
+        if request.path.startswith(f"{ROOTS}/{'0' * 30}"):
+            time.sleep(0.02)
+        return None
+
+    vc.spoil = answer
+    began = time.monotonic()
+    expect_refusal(vsite.instcert("--timeout", "2", vc), code, text)
+    assert time.monotonic() - began < 5
+    assert vc.changes == []
+
+
+def test_after_a_cut_only_what_mends_itself_is_waited_for(vsite: VSphereSite) -> None:
+    """An earlier run did not end well, and now the CA is not trusted: told at once, whatever the time that is left."""
+    vc = vsite.vcenter()
+    vsite.certificate()
+    assert killed.run("before:PUT /api", 1, vsite.argv(vc), module=MODULE) == -9
+    vsite.trusted.write_bytes(CA("Another CA").pem)
+    began = time.monotonic()
+    expect_refusal(vsite.instcert("--timeout", "30", vc), 4, "is not trusted")
+    assert time.monotonic() - began < 5
+
+
+def test_after_a_cut_the_right_password_may_be_refused_once(vsite: VSphereSite) -> None:
+    """VCenter is still in the part of its restart in which it knows nobody: the same command waits and goes on."""
+    vc = vsite.vcenter()
+    new = vsite.certificate()
+    vc.switches.after = [Phase("quiet", 0.2, old=True), Phase("unauthenticated", 0.2, hits=1)]
+    assert killed.run("after:PUT /api", 1, vsite.argv(vc), module=MODULE) == -9
+    time.sleep(0.3)
+    done = vsite.instcert("--timeout", "30", vc)
+    assert done.code == 0, done
+    assert served(vc) == new.sha256
+    assert vc.changes == ["root", "tls"]
 
 
 def test_what_vcenter_itself_refuses_is_told_in_its_words(vsite: VSphereSite) -> None:

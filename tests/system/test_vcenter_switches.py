@@ -11,7 +11,7 @@ import pytest
 
 from tests.lab.ca import CA
 from tests.lab.vsphere import Phase, Reply, VCenter, rest, restart, vecs
-from tests.lab.vsphere.site import VSphereSite, expect_refusal, served
+from tests.lab.vsphere.site import USER, VSphereSite, expect_refusal, served
 
 if TYPE_CHECKING:
     from tests.lab.ca import Issued
@@ -190,7 +190,7 @@ def test_services_that_do_not_come_back(vsite: VSphereSite) -> None:
 
 def test_a_restart_does_not_cost_an_account(vsite: VSphereSite, monkeypatch: pytest.MonkeyPatch) -> None:
     """The right password that is refused while services start is offered once in a while, not at every look."""
-    monkeypatch.setattr("certhooks_vcenter.settle._AFTER_REFUSAL", 60.0)
+    monkeypatch.setattr("certhooks_vcenter.settle.AFTER_REFUSAL", 60.0)
     case = Case(vsite, after=[Phase("unauthenticated", 60.0)])
     done = vsite.instcert("--timeout", "2", case.vc)
     assert done.code == 16, done
@@ -207,6 +207,25 @@ def test_renewed_root_of_the_same_key(vsite: VSphereSite) -> None:
     assert vsite.ca.certificate in case.vc.roots.all()
     assert older.certificate in case.vc.roots.all()
     case.expect_nothing_to_do()
+
+
+def test_a_root_that_is_said_to_be_added_is_looked_for(vsite: VSphereSite) -> None:
+    """VCenter answers 201 and keeps the older certificate of the same key: ours is added under an id of its own."""
+    case = Case(vsite, root_already_exists=False)
+    case.vc.roots.add([CA("Site CA", key=vsite.ca.key).certificate])
+    case.expect_installed()
+    assert vsite.ca.certificate in case.vc.roots.all()
+    case.expect_nothing_to_do()
+
+
+@pytest.mark.parametrize("old_401", [True, False])
+@pytest.mark.parametrize("api", [True, False])
+def test_every_form_of_no(vsite: VSphereSite, *, api: bool, old_401: bool) -> None:
+    """A 401 with a challenge, and 6.5's without a type, in both dialects: credentials, tried once."""
+    case = Case(vsite, challenge=True, old_401=old_401, api=api)
+    case.vc.sessions.users[USER].password = "another"
+    case.expect_failure(5, "does not accept user name and password")
+    assert case.vc.sessions.failed == 1
 
 
 def test_a_root_that_is_not_listed_yet_is_waited_for(vsite: VSphereSite) -> None:

@@ -76,6 +76,17 @@ def test_recorded_replies(status: int, body: Any, kind: type[Error], text: str) 
     assert error.hint
 
 
+def test_the_root_that_is_sent_has_signed_what_goes_before_it() -> None:
+    """A root that another one has cross-signed: after the longer chain comes the root that ends it."""
+    other, own = CA("Y"), CA("X")
+    cross = CA("X", key=own.key, parent=other)
+    leaf = own.issue(["vc01.example.test"], key_type="rsa")
+    more = [each.pem for each in (own, cross, other)]
+    bundle = Bundle.from_pem(leaf.cert_pem, leaf.key_pem, more)
+    assert bundle.chain == (cross.certificate,)
+    assert fit.best_root(bundle, bundle.roots) == other.certificate
+
+
 def test_kinds_are_read_in_both_dialects() -> None:
     """ALREADY_EXISTS and NOT_FOUND, on which the command acts, are known by their names."""
     for body in ({"error_type": "ALREADY_EXISTS", "messages": []}, old("already_exists", {"messages": []})):

@@ -41,6 +41,10 @@ class UnreachableError(Error):
     exit_code = 4
 
 
+class MisdirectedError(UnreachableError):
+    """The name does not resolve, or the certificate is not trusted: to wait does not help."""
+
+
 class ConnectionLostError(UnreachableError):
     """The connection broke in the middle: whether the request was carried out is not known.
 

@@ -177,6 +177,34 @@ class Connection:
         return bytes(body)
 
 
+class Client:
+    """What speaks to one host on one connection, which is opened once it is needed.
+
+    Args:
+        context: called then; see ``certhooks.trust``.
+
+    Set ``time_left`` before the first request to what tells the seconds that remain of the run: none takes longer.
+    """
+
+    def __init__(self, address: Address, context: Callable[[], ssl.SSLContext]) -> None:
+        self.address = address
+        self.time_left: Callable[[], float] = lambda: float("inf")
+        self._context = context
+        self._connection: Optional[Connection] = None
+
+    @property
+    def connection(self) -> Connection:
+        """The connection, which need not be open yet."""
+        if self._connection is None:
+            self._connection = Connection(self.address, self._context(), time_left=self.time_left)
+        return self._connection
+
+    def close(self) -> None:
+        """Drop the connection; the next request opens another."""
+        if self._connection:
+            self._connection.close()
+
+
 class _Response(http.client.HTTPResponse):
     """A response that has to be there, status line, headers and body, at ``end`` (monotonic seconds)."""
 

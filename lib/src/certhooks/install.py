@@ -38,6 +38,11 @@ class Place(NamedTuple):
     served: bool = False
 
 
+def add_common_name(made: argparse.ArgumentParser) -> None:
+    """Add ``-c``, which install commands and ``*_getcert`` share."""
+    made.add_argument("-c", dest="common_name", metavar="CERT_CN", help="common name of the certificate (required)")
+
+
 def add_source_options(made: argparse.ArgumentParser) -> None:
     """Add the options that say where the certificate comes from; the short ones are those of the bash scripts."""
     source = made.add_argument_group("the certificate")

@@ -11,7 +11,7 @@ import ssl
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from certhooks.deadline import Deadline, growing
-from certhooks.errors import NotServedError, UnreachableError
+from certhooks.errors import MisdirectedError, NotServedError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -114,7 +114,7 @@ def trusted(address: Address, roots: Iterable[str], *, timeout: float = 10.0) ->
 def unresolved(address: Address, error: Exception) -> UnreachableError:
     """Return the error for a name that does not resolve."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else "not a host name"
-    return UnreachableError(
+    return MisdirectedError(
         f"cannot resolve {address.host}: {text.lower()}", hint="check the name and /etc/resolv.conf"
     )
 

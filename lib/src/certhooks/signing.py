@@ -90,7 +90,7 @@ def by_ca(certmonger: Certmonger, ca: str, csr: str, subject: Subject, deadline:
             what = _SAYS.get(code, f"failed (exit status {code})")
             raise CertmongerError(f"the CA {ca} {what}: {said}" if said else f"the CA {ca} {what}", hint=_hint(text))
         delay, cookie = text.split("\n", 1) if code == _WAIT_WITH_DELAY and "\n" in text else ("", text)
-        seconds = float(delay) if delay.strip().isdigit() else 5.0
+        seconds = float(delay) if delay.strip().isascii() and delay.strip().isdigit() else 5.0
         operation = {"CERTMONGER_OPERATION": "POLL", "CERTMONGER_CA_COOKIE": cookie.strip("\n")}
         deadline.pause(min(seconds, _LONGEST_PAUSE), f"the CA {ca}")
 

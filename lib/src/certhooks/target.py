@@ -96,6 +96,10 @@ class AnyTarget(ABC, Generic[What]):
     label: str
     run: Run = Run(Deadline(0))
 
+    def time_left(self) -> float:
+        """Return the seconds that remain of the run, for a client's ``time_left``."""
+        return self.run.deadline.remaining()
+
     def needs(self) -> Needs:
         """Return what the bundle must fulfil; called after ``inspect()``."""
         return Needs()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
 from certhooks import probe
-from certhooks.errors import UnreachableError, UsageError
+from certhooks.errors import MisdirectedError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -137,7 +137,7 @@ def explain(error: ssl.SSLError, address: Address, *, may_pin: bool = True) -> U
     """Return the error that tells why a handshake was not trusted and how to trust the right certificate."""
     if isinstance(error, ssl.SSLCertVerificationError):
         reason = error.verify_message or "verification failed"
-        return UnreachableError(
+        return MisdirectedError(
             f"the certificate of {address} is not trusted: {reason.rstrip('.').lower()}",
             hint=f"give its CA with --cafile FILE, the right host name, or after a look at the device's console "
             f"--pin sha256:... (openssl s_client -connect {address.host}:{address.port} </dev/null | "

@@ -21,7 +21,6 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from tests.lab.freeipa import build, layers, names, server, system
@@ -149,10 +148,8 @@ def _recorded() -> dict[str, int]:
 
 def _born(pid: int) -> Optional[int]:
     """Return when a process started, in the kernel's ticks (proc(5), field 22 of stat)."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except FileNotFoundError:
-        return None
+    told = system.stat(pid)
+    return int(told[19]) if told else None
 
 
 if __name__ == "__main__":

@@ -172,7 +172,12 @@ def _end(text: str) -> str:
 
 def _state(pid: int) -> str:
     """Return the state of a process as proc(5) calls it, "" for one that is not there."""
+    return next(iter(stat(pid)), "")
+
+
+def stat(pid: int) -> list[str]:
+    """Return what the kernel tells of a process, from its state on (proc(5), field 3 of stat); nothing of none."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return ""
+        return []

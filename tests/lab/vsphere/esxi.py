@@ -12,15 +12,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from tests.lab import ca as lab
-from tests.lab.https import Handler, Listener, Server
+from tests.lab.https import Listener
 from tests.lab.vsphere import rest, vecs
 from tests.lab.vsphere.access import Sessions
 from tests.lab.vsphere.faults import Fault
+from tests.lab.vsphere.front import Front
 from tests.lab.vsphere.operations import CutError
 from tests.lab.vsphere.soap import Soap, SoapFault
 
 if TYPE_CHECKING:
-    import ssl
+    from collections.abc import Sequence
 
     from tests.lab.https import Identity
 
@@ -43,6 +44,8 @@ class Host:
         self.changes: list[str] = []
         self.known_to_vcenter: Optional[Callable[[], list[x509.Certificate]]] = None
         self.cut_after_install = False
+        self.crls: list[str] = []
+        self.managed_by = ""
         self._staged = b""
 
     @property
@@ -92,8 +95,9 @@ class Host:
         self._serve()
         raise CutError
 
-    def replace_cas(self, texts: list[str]) -> None:
+    def replace_cas(self, texts: list[str], crls: Sequence[str] = ()) -> None:
         """Trust exactly these."""
+        self.crls = list(crls)
         self.trusted = [each for text in texts for each in vecs.read(text)]
         self.changes.append("cas")
 
@@ -124,8 +128,10 @@ class Host:
         self.served = self.stored
 
 
-class Esxi(Server):
-    """A host that listens; it knows the user ``root``."""
+class Esxi(Front):
+    """A host that listens; it knows nobody yet."""
+
+    software = "hostd"
 
     def __init__(
         self,
@@ -147,23 +153,12 @@ class Esxi(Server):
         self.host.answers = False
         super().stop()
 
+    def answer(self, request: rest.Request) -> rest.Reply:
+        """Answer one request."""
+        return self.soap.answer(request) if request.path.startswith("/sdk") else rest.NOT_FOUND
+
     def _identity(self) -> Identity:
         return self.host.served.identity
-
-    def _serve(self, sock: ssl.SSLSocket) -> None:
-        _Handler(sock, sock.getpeername(), self)  # type: ignore[arg-type]  # see _Handler.server
-
-
-class _Handler(Handler):
-    server_version = "hostd"
-    server: Esxi  # type: ignore[assignment]  # the base class asks for a socketserver and uses none of it
-
-    def exchange(self, body: bytes) -> None:
-        """Answer one request."""
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        request = rest.Request(self.command, self.path, headers, body)
-        reply = self.server.soap.answer(request) if self.path.startswith("/sdk") else rest.NOT_FOUND
-        self.reply(reply.status, reply.body, reply.content_type, headers=reply.headers)
 
 
 def _leads(stack: tuple[x509.Certificate, ...], root: x509.Certificate) -> bool:

@@ -124,7 +124,8 @@ class Soap:
             host = self.hosts.get(name.partition("certmgr-")[2])
             if host is None:
                 raise _gone("HostCertificateManager", name)
-            return _on_host(host, method, text, [n.text or "" for n in given.get("caCert", [])])
+            lists = ([node.text or "" for node in given.get(name, [])] for name in ("caCert", "caCrl"))
+            return _on_host(host, method, text, *lists)
         raise not_found(this.get("type", ""), name, method)
 
     # -- the session ------------------------------------------------------------------------------------
@@ -223,7 +224,7 @@ class Soap:
             if not self.hosts[moid].answers:
                 failed = self.hosts[moid].name
                 continue
-            self.hosts[moid].replace_cas(self.roots())
+            self.hosts[moid].replace_cas(self.roots(), self.hosts[moid].crls)
         self.tasks[task] = failed
         return _ref("Task", task, "returnval")
 
@@ -252,12 +253,13 @@ def not_found(kind: str, name: str, method: str) -> SoapFault:
     return SoapFault("MethodNotFound", f"{kind}:{name} does not implement: {method}", inner)
 
 
-def _on_host(host: Host, method: str, text: dict[str, str], cas: list[str]) -> str:
+def _on_host(host: Host, method: str, text: dict[str, str], cas: list[str], crls: list[str]) -> str:
     do: dict[str, Callable[[], Any]] = {
         "GenerateCertificateSigningRequest": host.csr,
         "InstallServerCertificate": lambda: host.install(text.get("cert", "")),
-        "ReplaceCACertificatesAndCRLs": lambda: host.replace_cas(cas),
+        "ReplaceCACertificatesAndCRLs": lambda: host.replace_cas(cas, crls),
         "ListCACertificates": lambda: host.trusted_pem(),  # noqa: PLW0108  as the others
+        "ListCACertificateRevocationLists": lambda: host.crls,
     }
     if host.modern:
         do["ProvisionServerPrivateKey"] = lambda: host.provision(text.get("key", ""))
@@ -290,7 +292,8 @@ def _of_host(host: Host, moid: str, what: str) -> Optional[str]:
             f"<version>{host.version}</version><build>1</build><osType>vmnix-x86</osType>"
             f"<productLineId>embeddedEsx</productLineId><apiType>HostAgent</apiType>"
             f"<apiVersion>{host.version}.0</apiVersion></product><vmotionEnabled>false</vmotionEnabled></config>"
-            "<rebootRequired>false</rebootRequired>",
+            "<rebootRequired>false</rebootRequired>"
+            + (f"<managementServerIp>{host.managed_by}</managementServerIp>" if host.managed_by else ""),
         ),
         "certificateInfo": lambda: _typed("HostCertificateManagerCertificateInfo", host.certificate_info()),
     }

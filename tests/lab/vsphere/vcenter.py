@@ -8,17 +8,16 @@ import time
 from typing import TYPE_CHECKING, Callable, Optional
 
 from tests.lab import ca as lab
-from tests.lab.https import Handler, Listener, Server
+from tests.lab.https import Listener
 from tests.lab.vsphere import jsonrpc, rest, vecs
 from tests.lab.vsphere.access import EVERYTHING, Sessions, User
 from tests.lab.vsphere.faults import Fault, unauthenticated, unavailable
+from tests.lab.vsphere.front import Front
 from tests.lab.vsphere.operations import CutError, Operations
 from tests.lab.vsphere.soap import Soap
 from tests.lab.vsphere.switches import Phase, Switches
 
 if TYPE_CHECKING:
-    import ssl
-
     from tests.lab.https import Identity
     from tests.lab.vsphere.esxi import Host
     from tests.lab.vsphere.rest import Reply, Request
@@ -39,7 +38,7 @@ _KEPT = 20_000
 _HANG = 60.0
 
 
-class VCenter(Server):
+class VCenter(Front):
     """A vCenter on loopback.
 
     Args:
@@ -204,19 +203,3 @@ class VCenter(Server):
     def _identity(self) -> Identity:
         phase = self._phase()
         return (self._before if phase is not None and phase.old else self.machine).identity
-
-    def _serve(self, sock: ssl.SSLSocket) -> None:
-        _Handler(sock, sock.getpeername(), self)  # type: ignore[arg-type]  # see _Handler.server
-
-
-class _Handler(Handler):
-    """Serves the vCenter that is its server."""
-
-    server_version = "envoy"
-    server: VCenter  # type: ignore[assignment]  # the base class asks for a socketserver and uses none of it
-
-    def exchange(self, body: bytes) -> None:
-        """Answer one request."""
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        reply = self.server.answer(rest.Request(self.command, self.path, headers, body))
-        self.reply(reply.status, reply.body, reply.content_type, headers=reply.headers)

@@ -68,6 +68,12 @@ _SETTINGS = (
 )  # fmt: skip
 
 
+def add_operation(made: argparse.ArgumentParser, operations: str, client: str) -> None:
+    """Add what such a program is called with: one of two operations, and the client's words."""
+    made.add_argument("operation", metavar=operations, nargs="?", help="add the value, or remove it")
+    made.add_argument("words", metavar="WORD", nargs="*", help=f"what {client} passes with it")
+
+
 def settings(args: argparse.Namespace, *, old_names: bool = False, **usual: Any) -> Settings:
     """Return the settings of file, environment and options; ``usual`` ones count where nobody has set them.
 

@@ -38,8 +38,7 @@ def parser() -> argparse.ArgumentParser:
         "       ipa_dns_lego [options] present|cleanup -- DOMAIN TOKEN KEYAUTH",
         examples=_EXAMPLES,
     )
-    made.add_argument("operation", metavar="present|cleanup", nargs="?", help="add the value, or remove it")
-    made.add_argument("words", metavar="WORD", nargs="*", help="what lego passes with it")
+    front.add_operation(made, "present|cleanup", "lego")
     return made
 
 

@@ -34,8 +34,7 @@ def parser() -> argparse.ArgumentParser:
         usage="ipa_dns_md [options] setup DOMAIN VALUE\n       ipa_dns_md [options] teardown DOMAIN [VALUE]",
         examples=_EXAMPLES,
     )
-    made.add_argument("operation", metavar="setup|teardown", nargs="?", help="add the value, or remove it")
-    made.add_argument("words", metavar="WORD", nargs="*", help="what mod_md passes with it")
+    front.add_operation(made, "setup|teardown", "mod_md")
     return made
 
 

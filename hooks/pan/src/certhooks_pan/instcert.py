@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
 
 def add_names(made: argparse.ArgumentParser) -> None:
     """Add the short options that ``pan_getcert`` takes too."""
-    made.add_argument("-c", dest="common_name", metavar="CERT_CN", help="common name of the certificate (required)")
+    install.add_common_name(made)
     made.add_argument("-n", dest="name", metavar="CERT_NAME", help="its name on the device (default: the common name)")
     made.add_argument("-Y", dest="year", action="store_true", help="append _YYYY, the year it was issued, to the name")
     made.add_argument(
@@ -184,7 +184,7 @@ def target(
 
     client = Client(where, lambda: contexts(where), credentials)
     made = PanTarget(where, client, wanted, admin=credentials.username)
-    client.time_left = lambda: made.run.deadline.remaining()  # noqa: PLW0108  run and deadline are set later
+    client.time_left = made.time_left
     return made
 
 

@@ -14,8 +14,8 @@ from xml.parsers import expat
 
 import pan.xapi
 
+from certhooks import http
 from certhooks.errors import ConnectionLostError, CredentialsError, Error, UnreachableError, UsageError
-from certhooks.http import Connection, Reply
 from certhooks.secrets import Secret, redact
 
 if TYPE_CHECKING:
@@ -66,21 +66,12 @@ class RightsError(CredentialsError):
     """The key is known, and its role may not do this: waiting does not help, as it may with an unknown key."""
 
 
-class Client:
-    """One device's XML API on one connection.
-
-    Args:
-        context: called once a connection is needed; see ``certhooks.trust``.
-
-    Set ``time_left`` before the first request to what tells the seconds that remain of the run: none takes longer.
-    """
+class Client(http.Client):
+    """One device's XML API on one connection."""
 
     def __init__(self, address: Address, context: Callable[[], ssl.SSLContext], credentials: Credentials) -> None:
-        self.address = address
-        self.time_left: Callable[[], float] = lambda: float("inf")
-        self._context = context
+        super().__init__(address, context)
         self._credentials = credentials
-        self._connection: Optional[Connection] = None
         self._xapi: Optional[_Xapi] = None
 
     def op(self, cmd: str, **extra: str) -> Element:
@@ -126,11 +117,6 @@ class Client:
             fields["passphrase"] = passphrase.reveal()
         self._call(lambda xapi: xapi.upload(fields, data))
 
-    def close(self) -> None:
-        """Drop the connection; the next request opens another."""
-        if self._connection:
-            self._connection.close()
-
     def forget_trust(self) -> None:
         """Drop connection and TLS context, for a device whose certificate has just changed."""
         self.close()
@@ -158,8 +144,7 @@ class Client:
 
     def _open(self) -> _Xapi:
         if self._xapi is None:
-            self._connection = self._connection or Connection(self.address, self._context(), time_left=self.time_left)
-            self._xapi = _Xapi(self._connection, self._credentials)
+            self._xapi = _Xapi(self.connection, self._credentials)
             if self._credentials.api_key is None:
                 self._generate_key(self._xapi)
         return self._xapi
@@ -195,7 +180,7 @@ class Client:
 class _Xapi(pan.xapi.PanXapi):  # type: ignore[misc]  # pan-python has no type information
     """PanXapi with its transport method replaced; what it reads of ``.panrc`` files by itself is kept out by a tag."""
 
-    def __init__(self, connection: Connection, credentials: Credentials) -> None:
+    def __init__(self, connection: http.Connection, credentials: Credentials) -> None:
         if not all(hasattr(pan.xapi.PanXapi, name) for name in _OVERRIDDEN):
             raise UsageError(
                 f"pan-python {pan.__version__} is not one that this command knows", hint="install pan-python 0.26"
@@ -260,7 +245,7 @@ class _Xapi(pan.xapi.PanXapi):  # type: ignore[misc]  # pan-python has no type i
 class _Response:
     """A reply as pan-python wants to read it from urllib."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: http.Reply) -> None:
         self._reply = reply
         self.pan_body = reply.body  # where 0.26 looks; 0.17 calls read()
 

@@ -248,13 +248,25 @@ class EsxiTarget(AnyTarget[What]):
 
     def _refuse_mode(self) -> None:
         """Refuse where vCenter itself renews the certificates of its hosts: the next time it would replace ours."""
-        mode = self._vim.mode() if self._rest else CUSTOM
-        if mode in {"", CUSTOM}:
+        if not self._rest:
+            self._warn_of_manager()
+            return
+        mode = self._vim.mode()
+        if mode == CUSTOM:
+            return
+        if not mode:
+            self.run.warn(f"{self._vim.address} does not show vpxd.certmgmt.mode, which should be custom")
             return
         text = f"vpxd.certmgmt.mode of {self._vim.address} is {mode}: vCenter may replace the certificate of its hosts"
         if not self._force:
             raise UsageError(text, hint="set it to custom and restart vpxd; --force goes on all the same")
         self.run.warn(text)
+
+    def _warn_of_manager(self) -> None:
+        with self._vim.told("asking for its vCenter"):
+            manager = harmless(str(self._host.summary.managementServerIp or ""))
+        if manager:
+            self.run.warn(f"{self._address} is managed by the vCenter {manager}, which may lose it: give --vcenter")
 
     def _unknown_to_vcenter(self) -> list[Certificate]:
         return RootStore(self._rest).lacking(self._roots) if self._rest else []

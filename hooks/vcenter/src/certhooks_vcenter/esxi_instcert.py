@@ -111,9 +111,9 @@ def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
                 vim = Vim(asked, lambda: contexts(asked), credentials)
                 rest = Client(asked, lambda: contexts(asked), credentials) if vcenter else None
                 made = kind(where, vim, rest, roots, force=args.force)
-                vim.time_left = lambda: made.run.deadline.remaining()  # noqa: PLW0108  they are set later
+                vim.time_left = made.time_left
                 if rest:
-                    rest.time_left = vim.time_left
+                    rest.time_left = made.time_left
                 return made
 
             return [target(each.address) for each in where]

@@ -70,8 +70,10 @@ def anchors(bundle: Bundle, others: Iterable[Certificate]) -> tuple[Certificate,
 
 
 def best_root(bundle: Bundle, roots: Sequence[Certificate]) -> Certificate:
-    """Return the root to send with the chain: of several the one that lasts longest."""
-    return max((root for root in roots if root in bundle.roots), key=certs.not_after)
+    """Return the root to send with the chain: it has signed the chain's end, and lasts longest of several."""
+    good = [root for root in roots if root in bundle.roots]
+    end = (bundle.leaf, *bundle.chain)[-1]
+    return max(certs.order(end, good).roots or good, key=certs.not_after)
 
 
 def chain_id(root: Certificate) -> str:

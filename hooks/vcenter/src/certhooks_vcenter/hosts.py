@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from certhooks import certificate as certs
 from certhooks.deadline import growing
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from cryptography.x509 import Certificate
 
+    from certhooks.deadline import Deadline
     from certhooks.target import Run
     from certhooks_vcenter.vim import Vim
 
@@ -27,15 +28,15 @@ def lacking(vim: Vim, host: Any, roots: Sequence[Certificate]) -> list[Certifica
     return [root for root in roots if root not in there]
 
 
-def push(vim: Vim, host: Any, roots: Sequence[Certificate], run: Run) -> None:
+def push(vim: Vim, host: Any, roots: Sequence[Certificate], run: Run, within: Optional[Deadline] = None) -> None:
     """Return when vCenter has pushed these roots of its own to a host.
 
     Raises:
         UploadRefusedError: it has not, in its words.
     """
-    patience = run.deadline.within(_PUSHED)
+    patience = (within or run.deadline).within(_PUSHED)
     for pause in growing(0.5, 10.0):
-        said = vim.refresh_cas([host], run.deadline)
+        said = vim.refresh_cas([host], patience)
         if said:
             raise UploadRefusedError(f"{vim.address} could not push its roots: {said}", hint="is the host connected?")
         missing = lacking(vim, host, roots)
@@ -53,7 +54,8 @@ def give(vim: Vim, host: Any, roots: Sequence[Certificate]) -> None:
     with vim.told("the CA certificates"):
         manager = host.configManager.certificateManager
         present = list(manager.ListCACertificates())
-        manager.ReplaceCACertificatesAndCRLs(caCert=[*present, *map(certs.to_pem, roots)])
+        crls = list(manager.ListCACertificateRevocationLists())  # they would be replaced by none
+        manager.ReplaceCACertificatesAndCRLs(caCert=[*present, *map(certs.to_pem, roots)], caCrl=crls)
 
 
 def _read(text: str) -> list[Certificate]:

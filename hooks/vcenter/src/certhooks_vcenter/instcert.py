@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
 
 def add_names(made: argparse.ArgumentParser) -> None:
     """Add the short options that ``vcenter_getcert`` takes too."""
-    made.add_argument("-c", dest="common_name", metavar="CERT_CN", help="common name of the certificate (required)")
+    install.add_common_name(made)
     made.add_argument(
         "-a",
         dest="cred_file",
@@ -150,9 +150,9 @@ def target(
 
         vim = Vim(where, lambda: contexts(where), credentials)
     made = VCenterTarget(where, client, others=others, fullchain=args.fullchain, force=args.force, vim=vim)
-    client.time_left = lambda: made.run.deadline.remaining()  # noqa: PLW0108  run and deadline are set later
+    client.time_left = made.time_left
     if vim:
-        vim.time_left = client.time_left
+        vim.time_left = made.time_left
     return made
 
 

@@ -11,9 +11,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
 from certhooks import certificate as certs
-from certhooks import secrets
+from certhooks import http, secrets
 from certhooks.errors import BundleError, ConnectionLostError, DeadlineError, Error
-from certhooks.http import Connection
 from certhooks_vcenter import about, replies
 from certhooks_vcenter.replies import RefusedError, UnauthenticatedError
 
@@ -29,7 +28,7 @@ _SERVICE = "vcenter/certificate-management/vcenter"
 _TLS = f"{_SERVICE}/tls"
 _ROOTS = f"{_SERVICE}/trusted-root-chains"
 _HEADER = "vmware-api-session-id"
-_SECONDS = 30.0  # for a connection, and for each reply
+_SECONDS = 30.0  # for a reply
 _PUT_SECONDS = 300.0  # vCenter restarts its services before it answers, or while it does
 _NO_SUCH_PATH = {404, 405}
 
@@ -45,21 +44,12 @@ class _Dialect(NamedTuple):
 _DIALECTS = (_Dialect("/api", "/api/session"), _Dialect("/rest", "/rest/com/vmware/cis/session", wrapped=True))
 
 
-class Client:
-    """One vCenter's certificate management, in one session.
-
-    Args:
-        context: called once a connection is needed; see ``certhooks.trust``.
-
-    Set ``time_left`` before the first request to what tells the seconds that remain of the run: none takes longer.
-    """
+class Client(http.Client):
+    """One vCenter's certificate management, in one session."""
 
     def __init__(self, address: Address, context: Callable[[], ssl.SSLContext], credentials: Credentials) -> None:
-        self.address = address
-        self.time_left: Callable[[], float] = lambda: float("inf")
-        self._context = context
+        super().__init__(address, context)
         self._credentials = credentials
-        self._connection: Optional[Connection] = None
         self._dialect = _DIALECTS[0]
         self._session = ""
         self._former: list[str] = []  # sessions that are not used any more, and may have outlived a restart
@@ -75,17 +65,19 @@ class Client:
         Raises:
             UnreachableError: nothing was sent.
         """
-        self._open().connect()
+        self.connection.connect()
 
     def version(self) -> tuple[int, ...]:
         """Return vCenter's version, for which no session is needed; empty where it does not tell."""
         try:
-            return about.version(self._open())
+            return about.version(self.connection)
         except Error:
             return ()
 
-    def first_login(self) -> None:
-        """Open the run's first session here, and find out which dialect is spoken; never tried twice.
+    def first_login(self, *, restarting: bool = False) -> None:
+        """Open the run's first session here, and find out which dialect is spoken.
+
+        ``restarting``: the right password may be refused for a while; else it is never tried twice.
 
         Raises:
             CredentialsError: wrong, or another device has refused them already.
@@ -94,7 +86,8 @@ class Client:
         self.connect()  # a device that is down must hold nobody up
         if self._credentials.shared:
             self._knock()
-        with self._credentials.login(str(self.address), self.time_left):
+        turn = self._credentials.trial if restarting else self._credentials.login
+        with turn(str(self.address), self.time_left):
             for dialect in _DIALECTS[_DIALECTS.index(self._dialect) :]:
                 self._dialect = dialect
                 try:
@@ -109,7 +102,7 @@ class Client:
         """Ask for a session without a password: who does not answer that must not hold up the turn of the others."""
         for dialect in _DIALECTS:
             self._dialect = dialect
-            if self._open().request("POST", dialect.session, headers={}).status not in _NO_SUCH_PATH:
+            if self.connection.request("POST", dialect.session, headers={}).status not in _NO_SUCH_PATH:
                 return
 
     def login_after_restart(self) -> None:
@@ -124,7 +117,7 @@ class Client:
     def _log_in(self) -> None:
         self._session = ""
         given = {"Authorization": self._credentials.basic()}
-        reply = self._open().request("POST", self._dialect.session, headers=given)
+        reply = self.connection.request("POST", self._dialect.session, headers=given)
         if reply.status in _NO_SUCH_PATH:
             raise RefusedError(f"{self.address} has no REST of vCenter: {reply.status}", "not_found", hint=_NOT_VCENTER)
         session = replies.value(reply, self.address, "a session", wrapped=self._dialect.wrapped)
@@ -138,7 +131,7 @@ class Client:
         sessions, self._session, self._former = [self._session, *self._former], "", []
         for session in filter(None, sessions):
             with suppress(Error):
-                self._open().request("DELETE", self._dialect.session, headers={_HEADER: session})
+                self.connection.request("DELETE", self._dialect.session, headers={_HEADER: session})
 
     def machine_certificate(self, *, renew: bool = True) -> Certificate:
         """Return the certificate that the store holds for the machine; ``renew``: log in again for it if need be.
@@ -166,8 +159,9 @@ class Client:
     def root_ids(self) -> list[str]:
         """Return the ids of all trusted roots."""
         found = self._call("GET", _ROOTS, "listing the trusted roots")
-        entries = found if isinstance(found, list) else []
-        return [str(each["chain"]) for each in entries if isinstance(each, dict) and each.get("chain")]
+        if not isinstance(found, list):
+            raise ConnectionLostError(f"{self.address} shows no list of its trusted roots")
+        return [str(each["chain"]) for each in found if isinstance(each, dict) and each.get("chain")]
 
     def root(self, name: str) -> Optional[list[Certificate]]:
         """Return the certificates of a trusted root, without its CRLs and what cannot be read; None when not there."""
@@ -181,7 +175,9 @@ class Client:
             raise
         chain = found.get("cert_chain") if isinstance(found, dict) else None
         texts = chain.get("cert_chain") if isinstance(chain, dict) else None
-        return [one for text in (texts if isinstance(texts, list) else []) for one in self._certificates(text)]
+        if not isinstance(texts, list):
+            raise ConnectionLostError(f"{self.address} shows no certificates for the trusted root {name}")
+        return [one for text in texts for one in self._certificates(text)]
 
     def trust(self, pem: str, name: Optional[str] = None) -> None:
         """Add a trusted root, under another id than its own when ``name`` is given.
@@ -191,11 +187,6 @@ class Client:
         """
         spec: dict[str, Any] = {"cert_chain": {"cert_chain": [pem]}, **({"chain": name} if name else {})}
         self._call("POST", _ROOTS, "a trusted root", spec)
-
-    def close(self) -> None:
-        """Drop the connection; the next request opens another."""
-        if self._connection:
-            self._connection.close()
 
     def forget(self) -> None:
         """Drop connection and session, for a vCenter that is restarting: neither is of use any more."""
@@ -211,7 +202,7 @@ class Client:
             raise DeadlineError(f"no time is left for {what}", hint="give it more time with --timeout SECONDS")
         wrapped = self._dialect.wrapped
         body = b"" if spec is None else json.dumps({"spec": spec} if wrapped else spec).encode()
-        connection = self._open()
+        connection = self.connection
         usual, connection.timeout = connection.timeout, seconds
         headers = {_HEADER: self._session, **({} if spec is None else {"Content-Type": "application/json"})}
         try:
@@ -228,11 +219,6 @@ class Client:
         with self._credentials.login(str(self.address), self.time_left):
             self._log_in()  # the request was not carried out
         return self._call(method, path, what, spec, seconds=seconds, renew=False)
-
-    def _open(self) -> Connection:
-        if self._connection is None:
-            self._connection = Connection(self.address, self._context(), timeout=_SECONDS, time_left=self.time_left)
-        return self._connection
 
     def _certificates(self, text: Any) -> list[Certificate]:
         try:

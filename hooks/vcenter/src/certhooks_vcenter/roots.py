@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from certhooks.target import Run
     from certhooks_vcenter.rest import Client
 
+_MOST = 1000
 _LISTED = 90.0  # seconds until a new root is listed; vmafd copies them every 60 s
 
 
@@ -30,15 +31,22 @@ class RootStore:
         self._client = client
 
     def lacking(self, roots: Iterable[Certificate]) -> list[Certificate]:
-        """Return which of the roots it does not have."""
-        return [root for root in roots if not self.has(root)]
+        """Return which of the roots it does not have: by their bytes, since certificates of one key share an id.
 
-    def has(self, root: Certificate) -> bool:
-        """Tell whether a root is among the trusted ones: by its bytes, since certificates of one key share an id."""
-        own = fit.chain_id(root)
-        if root in (self._client.root(own) or ()):
-            return True
-        return any(root in (self._client.root(name) or ()) for name in self._client.root_ids() if name != own)
+        Raises:
+            RefusedError: there are more than anybody has.
+        """
+        wanted = {root: fit.chain_id(root) for root in roots}
+        there = {each for name in dict.fromkeys(wanted.values()) for each in self._client.root(name) or ()}
+        if there.issuperset(wanted):
+            return []
+        ids = dict.fromkeys(self._client.root_ids())
+        if len(ids) > _MOST:
+            raise RefusedError(f"{self._client.address} lists {len(ids)} trusted roots", hint="is it a vCenter?")
+        for name in ids:
+            if name not in wanted.values():
+                there.update(self._client.root(name) or ())
+        return [root for root in wanted if root not in there]
 
     def trust(self, root: Certificate, run: Run) -> None:
         """Add a root.
@@ -55,7 +63,7 @@ class RootStore:
                 raise UploadRefusedError(str(e), hint=e.hint) from e
             there = self._listed(root, run)
         else:
-            return
+            there = self._client.root(fit.chain_id(root)) or [root]  # not listed yet, so that nothing else had the id
         if root in there:
             return
         # Another certificate of the same CA key has the id; under one of its own this one can stand beside it.

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _FIRST, _LONGEST = 0.3, 10.0  # seconds between two looks
 # SSO locks an account after five failures within three minutes. The password was right a moment ago, and the services
 # that know it may not be up; even so it is not offered more often than that.
-_AFTER_REFUSAL = 45.0
+AFTER_REFUSAL = 45.0
 _NOTHING_HAPPENS = 180.0  # seconds after which an unanswered replacement that left no trace was not carried out
 _LASTS = 20.0  # seconds without a restart after which none is expected any more
 _PROBE = 5.0
@@ -162,7 +162,7 @@ class Settling:
         """Return what the store holds, by a session opened since the replacement."""
         now = self._run.deadline.elapsed()
         if not self._client.logged_in:
-            if self._refused_at is not None and now - self._refused_at < _AFTER_REFUSAL:
+            if self._refused_at is not None and now - self._refused_at < AFTER_REFUSAL:
                 raise UnreachableError(f"{self._client.address} opens no session yet")
             try:
                 self._client.login_after_restart()

@@ -8,15 +8,17 @@ from certhooks import certificate as certs
 from certhooks import probe
 from certhooks.deadline import growing
 from certhooks.errors import (
+    ActivationError,
     CredentialsError,
     DeadlineError,
     Error,
+    MisdirectedError,
     UnreachableError,
     UploadRefusedError,
 )
 from certhooks.target import Inspection, Needs, Target, Undone
-from certhooks_vcenter import about, fit, hosts
-from certhooks_vcenter.replies import RefusedError
+from certhooks_vcenter import about, fit, hosts, settle
+from certhooks_vcenter.replies import RefusedError, UnauthenticatedError, harmless
 from certhooks_vcenter.roots import RootStore
 from certhooks_vcenter.settle import Settling, sha256
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from certhooks_vcenter.rest import Client
     from certhooks_vcenter.vim import Vim
 
+_ALL_HOSTS = 300.0  # seconds in which hosts are given the roots, before the machine certificate is replaced
 MACHINE = "the Machine SSL certificate"
 
 
@@ -68,6 +71,7 @@ class VCenterTarget(Target):
         self._force = force
         self._vim = vim
         self._uninformed: list[Any] = []  # hosts that lack one of the roots
+        self._failed: list[str] = []  # and those that could not be told
         self._roots: tuple[Certificate, ...] = ()
         self._lacking: list[Certificate] = []
         self._addresses: frozenset[str] = frozenset()  # those that answered before the replacement
@@ -150,6 +154,11 @@ class VCenterTarget(Target):
             NotServedError: what is served instead.
         """
         super().verify(bundle, endpoints)
+        if self._failed:
+            raise ActivationError(
+                f"{self._address} has the new certificate, but hosts did not get its roots: {', '.join(self._failed)}",
+                hint="run the same command again once they answer",
+            )
         if bundle.chain and not probe.trusted(self._address, [certs.to_pem(root) for root in self._roots]):
             remark = f"{self._address} does not serve the intermediate CAs: clients that know the root alone refuse it"
             self.run.warn(f"{remark} ({'report that' if self._fullchain else 'try --fullchain'})")
@@ -172,9 +181,18 @@ class VCenterTarget(Target):
         if not self.run.leftover:
             self._client.first_login()
             return
+        refused = False
         for pause in growing(0.5, 10.0):
             try:
-                self._client.first_login()
+                self._client.first_login(restarting=not refused)
+            except UnauthenticatedError as e:
+                if refused or self.run.deadline.remaining() <= settle.AFTER_REFUSAL:
+                    raise
+                refused = True
+                self.run.tell(f"{e}; the services that know them may not be up, so this waits and tries once more")
+                self.run.deadline.pause(settle.AFTER_REFUSAL, "the wait for vCenter")
+            except MisdirectedError:
+                raise
             except UnreachableError as e:
                 self._client.forget()
                 self.run.tell(f"{e}; an earlier run was cut off, so this waits")
@@ -212,11 +230,19 @@ class VCenterTarget(Target):
             self.run.tell(f"{self._unsure}: whether it was carried out will be seen")
 
     def _look_at_hosts(self, vim: Vim) -> list[str]:
-        """Find the hosts that lack a root; what cannot be asked counts as one, and will be told then."""
+        """Find the hosts that lack a root; what cannot be asked counts as one, and will be told then.
+
+        Hosts that vCenter has no connection to are left out: they are off, and no change is due until they are back.
+        """
         vim.close()
         vim.login()
-        self._uninformed = []
+        self._uninformed, self._failed = [], []
         for host in vim.hosts():
+            with vim.told("asking for a host's state"):
+                name, state = harmless(str(host.name)), harmless(str(host.runtime.connectionState))
+            if state != "connected":
+                self.run.warn(f"{name} did not get the roots: it is {state}")
+                continue
             try:
                 if hosts.lacking(vim, host, self._roots):
                     self._uninformed.append(host)
@@ -226,16 +252,18 @@ class VCenterTarget(Target):
 
     def _inform_hosts(self, vim: Vim) -> None:
         """Push the roots to hosts one by one: one that is down must not keep the others from theirs."""
+        patience = self.run.deadline.within(_ALL_HOSTS)
         for host in list(self._uninformed):
             name = "a host"
             try:
                 with vim.told("asking for a host's name"):
-                    name = str(host.name)
+                    name = harmless(str(host.name))
                 self.run.tell(f"pushing the roots to {name}")
-                hosts.push(vim, host, self._roots, self.run)
-            except DeadlineError:
-                raise
+                hosts.push(vim, host, self._roots, self.run, patience)
             except Error as e:
+                if isinstance(e, DeadlineError):
+                    self.run.deadline.check("the push of roots to hosts")
+                self._failed.append(name)
                 self.run.warn(f"{name} did not get the roots: {e}")
                 self.run.parts.append({"name": name, "result": f"failed: {e}"})
             else:

@@ -7,17 +7,16 @@ without a timeout, and logs in at once: here that is one bounded request, and th
 
 from __future__ import annotations
 
-import http.client
 import socket
 import ssl
 from contextlib import contextmanager, suppress
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
-from certhooks import trust
+from certhooks import http, trust
 from certhooks.address import is_ip
 from certhooks.deadline import growing
 from certhooks.errors import ConnectionLostError, CredentialsError, Error, UnreachableError
-from certhooks.http import Connection
 from certhooks_vcenter import about
 from certhooks_vcenter.replies import RefusedError, harmless
 
@@ -32,13 +31,11 @@ CUSTOM = "custom"  # vpxd.certmgmt.mode in which vCenter leaves the hosts' certi
 _SECONDS = 30.0
 
 
-class Vim:
+class Vim(http.Client):
     """One session with a vCenter or a host."""
 
     def __init__(self, address: Address, context: Callable[[], ssl.SSLContext], credentials: Credentials) -> None:
-        self.address = address
-        self.time_left: Callable[[], float] = lambda: float("inf")
-        self._context = context
+        super().__init__(address, context)
         self._credentials = credentials
         self._stub: Any = None
         self._content: Any = None
@@ -51,8 +48,7 @@ class Vim:
         """
         from pyVmomi import SoapAdapter, VmomiSupport, vim
 
-        context = self._context()
-        version = self._ask(context)
+        version = self._ask()
         service: Callable[..., Any] = vim.ServiceInstance
         adapter: Callable[..., Any] = SoapAdapter.SoapStubAdapter
         # The oldest API that knows what is asked for: every server knows those before its own.
@@ -62,7 +58,7 @@ class Vim:
             port=self.address.port,
             path="/sdk",
             version=api,
-            sslContext=context,
+            sslContext=self._context(),
             httpConnectionTimeout=_SECONDS,
         )
         with self.told("what it is"):
@@ -70,12 +66,11 @@ class Vim:
         with self._credentials.login(str(self.address), self.time_left), self.told("a session"):
             self._content.sessionManager.Login(self._credentials.username, self._credentials.password.reveal(), None)
 
-    def _ask(self, context: ssl.SSLContext) -> tuple[int, ...]:
-        connection = Connection(self.address, context, timeout=_SECONDS, time_left=self.time_left)
+    def _ask(self) -> tuple[int, ...]:
         try:
-            version = about.version(connection)
+            version = about.version(self.connection)
         finally:
-            connection.close()
+            super().close()
         if not version:
             raise RefusedError(f"{self.address} does not answer as vCenter or ESXi do", hint="is it one of them?")
         return version
@@ -178,7 +173,7 @@ class Vim:
             raise UnreachableError(
                 f"no connection to {self.address}: {(e.strerror or str(e)).lower()}", hint="is it up?"
             ) from None
-        except (OSError, http.client.HTTPException) as e:  # a timeout too: what was sent may have been carried out
+        except (OSError, HTTPException) as e:  # a timeout too: what was sent may have been carried out
             raise ConnectionLostError(f"{self.address} broke the connection ({type(e).__name__})") from None
         except Error:
             raise

@@ -136,7 +136,7 @@ def _settings(text: str) -> dict[str, str]:
     """Return the first value of each name; ``base64`` wraps a long key, and the lines that follow belong to it."""
     found: dict[str, str] = {}
     last = ""
-    for line in text.splitlines():
+    for line in (each.rstrip("\r") for each in text.split("\n")):
         name, equals, value = line.partition("=")
         if equals and name in _NAMES:
             last = "" if name in found else name
