@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from certhooks import probe
 from certhooks.address import Address
 from certhooks.deadline import Deadline
@@ -137,15 +139,16 @@ def test_mail_that_cannot_be_sent_waits(enrolled: EnrolledSite) -> None:
         assert len(box.taken) == 1
 
 
-def test_a_hook_that_was_killed_with_certmonger_is_made_up_for(enrolled: EnrolledSite) -> None:
-    """SIGKILL to certmonger and its hook in mid-push: certmonger forgets the command, reconcile does not."""
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_hook_that_was_killed_with_certmonger_is_made_up_for(enrolled: EnrolledSite, how: signal.Signals) -> None:
+    """Certmonger is stopped or killed and its hook in mid-push with it: it forgets the command, reconcile does not."""
     fw, portal = installed(enrolled)
     fw.commit_seconds = 30
     enrolled.lab.getcert("resubmit", "-i", enrolled.request().nickname)
     enrolled.lab.wait_for(lambda: [job for job in fw.jobs.values() if not job.ended])
     assert enrolled.placement()["running"], "while it runs it is in nobody's way"
     assert enrolled.certhooks("reconcile", "--now").out == ""
-    enrolled.lab.stop_daemon(signal.SIGKILL)
+    enrolled.lab.stop_daemon(how)
     kill_hook(enrolled)
     fw.finish_jobs()
     fw.commit_seconds = 0.05
