@@ -318,6 +318,24 @@ def test_pan_getcert_as_a_post_save_command_refuses(enrolled: EnrolledSite) -> N
     assert "pan_getcert is the post-save command of a request" in enrolled.log.read_text()
 
 
+def test_a_refused_login_is_offered_to_no_other_device_of_the_run(enrolled: EnrolledSite) -> None:
+    """Many devices may share one directory, which locks accounts: after one refusal the others wait."""
+    fws = [enrolled.firewall() for _ in range(3)]
+    enrolled.certificate()
+    good = enrolled.panrc.read_text()
+    enrolled.panrc.write_text("api_key=WRONG-KEY-OF-NOBODY\n")
+    for fw in fws:
+        assert enrolled.process("pan_instcert", *enrolled.argv("-c", NAME, "-p", "GP_PORTAL", fw)).code == 5
+    asked = [fw.count() for fw in fws]
+    done = enrolled.certhooks("reconcile", "--jobs", "1")
+    assert done.code == 5, done
+    assert [fw.count() > before for fw, before in zip(fws, asked)].count(True) == 1
+    assert done.err.count("it was not run: ") == 2
+    enrolled.panrc.write_text(good)
+    assert enrolled.certhooks("reconcile", "--now").code == 0
+    assert all(fw.certificate(NAME, running=True) for fw in fws)
+
+
 def test_two_requests_with_one_file_are_both_installed(enrolled: EnrolledSite) -> None:
     """Certmonger runs both post-save commands when either is saved, if they share a file: nothing is done twice."""
     fws = [enrolled.firewall(), enrolled.firewall()]
