@@ -180,7 +180,7 @@ class Host:
         for at, one in enumerate(issued):
             (file.parent / f"{file.name}-{at}").write_text(_multiplied(stored, self._changes(at, one)))
         file.unlink()
-        self.lab.start_daemon()
+        self.lab.start_daemon(600.0)
         os.environ["DBUS_SYSTEM_BUS_ADDRESS"] = self.lab.address
         self.lab.wait_for(self._tracked, 300.0)
 
