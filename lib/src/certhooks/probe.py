@@ -146,7 +146,7 @@ def _look(ip: str, port: int, server_name: str, timeout: float) -> Served:
 
 @cache
 def _context() -> ssl.SSLContext:
-    """Return what all handshakes go by; a session is kept and resumed only where a caller passes one on: nobody does."""
+    """Return what all handshakes go by; a session would be resumed only where a caller passes one on, and none does."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # nothing is sent and nothing believed: the caller compares the fingerprint
