@@ -163,12 +163,6 @@ def moment(seconds: float) -> datetime:
         return datetime.fromisoformat("0001-01-02T00:00:00+00:00" if seconds < 0 else "9999-12-30T00:00:00+00:00")
 
 
-def first(names: list[str], most: int) -> str:
-    """Return the first of some names, and how many more there are."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
-
-
 def title(watched: Watched) -> str:
     """Return what a certificate is called."""
     return watched.name or watched.source
