@@ -270,6 +270,20 @@ def test_intermediates_go_where_they_are_wanted(vsite: VSphereSite, *, fullchain
     assert ("does not serve the intermediate CAs" in done.err) is not fullchain
 
 
+@pytest.mark.parametrize("api", [True, False])
+def test_vcenter_ha_is_told(vsite: VSphereSite, *, api: bool) -> None:
+    """Where it is set up, a warning says so at each replacement; where it is not, or nothing is due, there is none."""
+    case = Case(vsite, high_availability="ENABLED", api=api)
+    plan = vsite.instcert("--dry-run", case.vc)
+    assert "vCenter HA is set up (enabled)" in plan.err, plan
+    done = vsite.instcert(case.vc)
+    assert (done.code, "warning:" in done.err, "vCenter HA" in done.err) == (0, True, True), done
+    assert "vCenter HA" not in vsite.instcert(case.vc).err
+    case.set(high_availability="")
+    vsite.certificate()
+    assert "vCenter HA" not in vsite.instcert(case.vc).err
+
+
 def test_force_replaces_what_is_there(vsite: VSphereSite) -> None:
     """--force sends it again; vCenter's ALREADY_EXISTS is no failure, since what is served is looked at."""
     case = Case(vsite)
