@@ -104,9 +104,7 @@ class VCenterTarget(Target):
             self._warn_of_names(bundle, self._before)
             mode = self._client.high_availability()
             if mode:
-                self.run.warn(
-                    f"vCenter HA is set up ({mode.lower()}): VMware has it removed first, and set up anew"
-                )
+                self.run.warn(f"vCenter HA is set up ({mode.lower()}): VMware has it removed first, and set up anew")
         return Inspection(changes=tuple(changes), endpoints=(self._address,), touches=(MACHINE,))
 
     def install(self, bundle: Bundle) -> None:  # noqa: ARG002  the roots are known since inspect()
