@@ -254,6 +254,7 @@ def test_a_server_that_hangs_or_drips_is_left_in_time(
 def test_a_server_that_hangs_after_the_message_may_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """No answer to the end of the message: it counts as not taken; no answer to the farewell: it is taken."""
     monkeypatch.setattr(mail_module, "SECONDS", 1.0)
+    monkeypatch.setattr(mail_module, "_FAREWELL", 0.2)
 
     def until_data(*last: bytes) -> Callable[[socket.socket], object]:
         def behave(peer: socket.socket) -> None:
@@ -271,8 +272,10 @@ def test_a_server_that_hangs_after_the_message_may_have_it(monkeypatch: pytest.M
 
     with smtp.hostile(until_data()) as server, pytest.raises(DeadlineError):
         send(server, "none")
+    began = time.monotonic()
     with smtp.hostile(until_data(b"250 taken\r\n")) as server:
         send(server, "none")
+        assert time.monotonic() - began < 0.9
 
 
 def test_nothing_of_a_conversation_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

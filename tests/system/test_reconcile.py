@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from certhooks import probe
 from certhooks.address import Address
 from certhooks.deadline import Deadline
@@ -137,15 +139,16 @@ def test_mail_that_cannot_be_sent_waits(enrolled: EnrolledSite) -> None:
         assert len(box.taken) == 1
 
 
-def test_a_hook_that_was_killed_with_certmonger_is_made_up_for(enrolled: EnrolledSite) -> None:
-    """SIGKILL to certmonger and its hook in mid-push: certmonger forgets the command, reconcile does not."""
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_hook_that_was_killed_with_certmonger_is_made_up_for(enrolled: EnrolledSite, how: signal.Signals) -> None:
+    """Certmonger is stopped or killed and its hook in mid-push with it: it forgets the command, reconcile does not."""
     fw, portal = installed(enrolled)
     fw.commit_seconds = 30
     enrolled.lab.getcert("resubmit", "-i", enrolled.request().nickname)
     enrolled.lab.wait_for(lambda: [job for job in fw.jobs.values() if not job.ended])
     assert enrolled.placement()["running"], "while it runs it is in nobody's way"
     assert enrolled.certhooks("reconcile", "--now").out == ""
-    enrolled.lab.stop_daemon(signal.SIGKILL)
+    enrolled.lab.stop_daemon(how)
     kill_hook(enrolled)
     fw.finish_jobs()
     fw.commit_seconds = 0.05
@@ -313,6 +316,24 @@ def test_pan_getcert_as_a_post_save_command_refuses(enrolled: EnrolledSite) -> N
     enrolled.resubmit()
     assert len(enrolled.lab.ca.calls()) == issued + 1
     assert "pan_getcert is the post-save command of a request" in enrolled.log.read_text()
+
+
+def test_a_refused_login_is_offered_to_no_other_device_of_the_run(enrolled: EnrolledSite) -> None:
+    """Many devices may share one directory, which locks accounts: after one refusal the others wait."""
+    fws = [enrolled.firewall() for _ in range(3)]
+    enrolled.certificate()
+    good = enrolled.panrc.read_text()
+    enrolled.panrc.write_text("api_key=WRONG-KEY-OF-NOBODY\n")
+    for fw in fws:
+        assert enrolled.process("pan_instcert", *enrolled.argv("-c", NAME, "-p", "GP_PORTAL", fw)).code == 5
+    asked = [fw.count() for fw in fws]
+    done = enrolled.certhooks("reconcile", "--jobs", "1")
+    assert done.code == 5, done
+    assert [fw.count() > before for fw, before in zip(fws, asked)].count(True) == 1
+    assert done.err.count("it was not run: ") == 2
+    enrolled.panrc.write_text(good)
+    assert enrolled.certhooks("reconcile", "--now").code == 0
+    assert all(fw.certificate(NAME, running=True) for fw in fws)
 
 
 def test_two_requests_with_one_file_are_both_installed(enrolled: EnrolledSite) -> None:

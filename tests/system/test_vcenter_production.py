@@ -58,7 +58,7 @@ def enrolled_host(credentials: str = PLAIN) -> Iterator[tuple[CertmongerLab, VCe
     shutil.rmtree("/var/lib/certhooks", ignore_errors=True)  # of the test before: the file shares one machine
     for leftover in (CERT, KEY, *Path("/var/log").glob("vcenter_*.log")):
         leftover.unlink(missing_ok=True)
-    for command in ("vcenter_getcert", "vcenter_instcert"):
+    for command in ("certhooks", "vcenter_getcert", "vcenter_instcert"):
         shutil.copy(script(command), "/usr/local/bin")
     link = Path("/usr/local/bin/vmw_instcert")
     link.unlink(missing_ok=True)
@@ -228,3 +228,32 @@ def test_a_wrong_password_costs_one_login_and_no_certificate() -> None:
         assert done.returncode == 5, done
         assert vc.sessions.failed == 1
         assert lab.ca.calls() == []
+
+
+def test_a_vcenter_restored_from_an_old_backup_is_found_and_repaired() -> None:
+    """The bash script's stored command is understood: what vCenter serves is seen to differ, and reconcile runs it."""
+    with enrolled_host() as (lab, vc):
+        vc.switches.after, vc.switches.put = [], "answered"
+        before = vc.machine
+        lab.getcert(
+            *("request", "-c", "IPA", "-f", str(CERT), "-k", str(KEY), "-N", f"CN={VC}", "-D", VC),
+            *("-K", f"HTTP/{VC}@DOMAIN.LOCAL", "-G", "RSA", "-g", "2048", "-C", STORED, "-w"),
+        )
+        settled()
+        assert served() == {saved()}
+        assert certhooks("status").returncode == 0
+        vc.machine = before
+        critical = certhooks("status")
+        assert critical.returncode == 2, critical
+        assert f"{VC} serves another certificate" in critical.stdout
+        repaired = certhooks("reconcile")
+        assert repaired.returncode == 0, repaired
+        assert f"{VC}: repaired" in repaired.stdout
+        assert served() == {saved()}
+        assert certhooks("status").returncode == 0
+
+
+def certhooks(*words: str) -> Any:
+    """Run the installed certhooks with an empty environment."""
+    command = ["/usr/local/bin/certhooks", *words]
+    return subprocess.run(command, env={}, cwd="/", capture_output=True, text=True, timeout=100, check=False)

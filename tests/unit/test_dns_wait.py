@@ -36,6 +36,19 @@ VALUE = Wanted(NAME, "value")
 MUTE, FOREIGN, TRUNCATED = "mute", "foreign", "truncated"
 
 
+def _one_port() -> tuple[socket.socket, socket.socket]:
+    """Return sockets of UDP and TCP on one port: somebody else may have the second half of the first that is tried."""
+    while True:
+        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        udp.bind(("127.0.0.1", 0))
+        try:
+            return udp, socket.create_server(udp.getsockname())
+        except OSError as e:
+            udp.close()
+            if e.errno != errno.EADDRINUSE:
+                raise
+
+
 class Name:
     """A name server on UDP (and TCP), which has ``values``; ``asked`` counts its questions."""
 
@@ -43,13 +56,10 @@ class Name:
         self.values = set(values)
         self.asked = 0
         self._kind = kind
-        self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._udp.bind(("127.0.0.1", 0))
-        self._udp.settimeout(0.02)
-        where = self._udp.getsockname()
-        self._tcp = socket.create_server(where)
-        self._tcp.settimeout(0.02)
-        self.server = Server(name, Address(*where))
+        self._udp, self._tcp = _one_port()
+        for each in (self._udp, self._tcp):
+            each.settimeout(0.02)
+        self.server = Server(name, Address(*self._udp.getsockname()))
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._answer_udp), threading.Thread(target=self._answer_tcp)]
         for thread in self._threads:

@@ -111,7 +111,7 @@ def test_many_at_once_are_one_message_of_bounded_length(story: Story) -> None:
     names = [f"fw{n:03d}.example.com" for n in range(100)]
     assert len(story(overview(*(target(BEHIND, name=name) for name in names)))) == 1
     failed = story.messages[-1]
-    assert "100 things: gp.example.com on fw000.example.com, gp.example.com on fw001.example.com and 98 more" in (
+    assert "100 targets: gp.example.com on fw000.example.com, gp.example.com on fw001.example.com and 98 more" in (
         failed.subject
     )
     assert sum(name in failed.body for name in names) == 20
@@ -198,7 +198,7 @@ def test_a_reminder_a_day_of_what_stays_critical(story: Story) -> None:
     seen = overview(target(BEHIND), target(BEHIND, name="fw02.example.com"), own=(REFUSED,))
     said = [text for _ in range(4 * 24 * 3 + 2) for text in story(seen)]
     assert len(said) == 1 + 3
-    assert all(text.startswith("failure still critical: 2 things: ") for text in said[1:])
+    assert all(text.startswith("failure still critical: 2 targets: ") for text in said[1:])
     other = Story()
     assert sum(len(other(seen, reminder=0)) for _ in range(4 * 24 * 3)) == 1
     weekly = Story()
@@ -249,6 +249,19 @@ def test_a_clock_that_jumps_back_does_no_harm(story: Story) -> None:
     assert [story(overview(target(BEHIND)), 1) for _ in range(4)][-1][0].startswith("failure critical")
     assert sum(len(story(overview(target(BEHIND)), 1)) for _ in range(49)) == 2
     assert story(overview(target()))[0].startswith("recovery")
+
+
+def test_changes_of_a_clock_that_was_ahead_do_not_count_for_ever(story: Story) -> None:
+    """What was told in a year that has not come yet counts for a day, not until that year is over."""
+    for _ in range(3):
+        story(overview(target(BEHIND)))
+        story(overview(target()), 30)
+    story(overview(target(BEHIND)))
+    story(overview(target()))
+    story(overview(target()), -365 * 24)
+    said = [text for each in (target(BEHIND), target()) * 3 for text in story(overview(each), 72)]
+    assert len(said) == 6
+    assert not [text for text in said if "flaps" in text]
 
 
 def test_the_same_state_gives_the_same_keys(story: Story) -> None:

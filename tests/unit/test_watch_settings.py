@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import sys
 import time
 from email import message_from_bytes
@@ -267,6 +268,16 @@ def test_a_command_that_leaves_something_behind_holds_nobody_up(tmp_path: Path) 
     assert time.monotonic() - began < 2.5
 
 
+def test_little_is_kept_of_what_a_command_prints() -> None:
+    """It may print for half a minute: the memory that this takes is bounded."""
+    with subprocess.Popen(["sh", "-c", "yes | head -c 50000000"], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        said = channels._Said(process.stdout)
+        process.wait()
+        assert len(said.text()) <= 300
+        assert len(said._kept) == 2000
+
+
 def test_a_command_that_is_not_there(tmp_path: Path) -> None:
     """Missing, no program, a folder: one clear error."""
     (tmp_path / "text").write_text("x")
@@ -315,10 +326,11 @@ def test_without_a_channel_nothing_is_told_yet(tmp_path: Path) -> None:
     assert len(notify.queue(state, seen, Settings(command=("/bin/true",)))) == 1
 
 
-def test_a_kill_between_queue_and_memory_gives_no_second_message(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("when", ["news.save", "notify.Spool.add", "spool.Spool._fold"])
+def test_a_kill_between_queue_and_memory_loses_and_repeats_nothing(
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next run makes the same messages again, by the same keys: they are queued already."""
+    """The next run makes the same messages again, by the same keys: those that are queued already are known."""
     made = Settings(command=("/bin/true",))
 
     def killed(*_: Any) -> None:
@@ -328,7 +340,7 @@ def test_a_kill_between_queue_and_memory_gives_no_second_message(
     seen = Overview(NOW + 1, "h.test", (), (Finding(Level.CRITICAL, "certmonger", "down"),))
     notify.queue(tmp_path, calm, made)
     with monkeypatch.context() as patch:
-        patch.setattr("certhooks.watch.news.save", killed)
+        patch.setattr(f"certhooks.watch.{when}", killed)
         with pytest.raises(KeyboardInterrupt):
             notify.queue(tmp_path, seen, made)
     notify.queue(tmp_path, seen, made, now=NOW + 300)

@@ -94,6 +94,8 @@ def _of_certificate(one: Watched, now: float, limits: Limits) -> Iterator[Findin
 
 def _of_placement(one: Watched, placement: Placement, now: float, limits: Limits) -> Iterator[Finding]:
     retry = "certhooks reconcile" if placement.command else None
+    if retry and placement.failure:
+        retry = "mend what it says; then, without waiting: certhooks reconcile --now"
     if placement.running:
         since = now - (placement.tried_at or now)
         if since > placement.timeout + _ENDS_WITHIN:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 SECONDS = 60.0  # for one message, from the look-up of the name to the server's word that it has it
 STARTTLS, TLS, NONE = "starttls", "tls", "none"
+_FAREWELL = 5.0
 _MAX_REPLIES = 64 * 1024  # bytes that a server may say in one conversation
 _MAX_LINE = 900  # RFC 5321 4.5.3.1.6: 998 and the line end
 _PERMANENT = 500
@@ -113,8 +114,9 @@ class Mail:
                 smtp.ehlo_or_helo_if_needed()
             self._login(smtp)
             smtp.sendmail(sender, [self.to], text)
-            watch.done()  # it is taken: what becomes of the farewell changes nothing
-            with suppress(smtplib.SMTPException, OSError):
+            with suppress(smtplib.SMTPException, OSError):  # it is taken, whatever becomes of the farewell
+                if smtp.sock:
+                    smtp.sock.settimeout(_FAREWELL)
                 smtp.quit()
         finally:
             smtp.close()
@@ -242,7 +244,7 @@ class _Watch:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self.done()
+        self._timer.cancel()
         with self._lock:
             if self._twin:
                 self._twin.close()
@@ -255,10 +257,6 @@ class _Watch:
     def left(self) -> float:
         """Return the seconds that are left."""
         return self._end_at - time.monotonic()
-
-    def done(self) -> None:
-        """Stop watching."""
-        self._timer.cancel()
 
     def _end(self) -> None:
         with self._lock:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
+from certhooks import installers
+from certhooks.errors import CredentialsError
 from certhooks.watch import schedule
 from certhooks.watch.judge import in_step
 from certhooks.watch.observe import assess, look
@@ -69,6 +70,7 @@ class Reconcile:
         self._at_once = at_once
         self._clock = clock
         self._runner = Runner()
+        self._refused: dict[str, str] = {}  # by install command: who refused its login; accounts are locked by the next
 
     def plan(self) -> tuple[Overview, list[Task]]:
         """Return how everything stands and every command that there is a reason to run, now or later."""
@@ -102,11 +104,15 @@ class Reconcile:
                 raise
 
     def _run_one(self, task: Task, tries: Tries) -> Ended:
-        where = ", ".join(placement.label for placement in task.placements)
+        where, installer = task.where, (installers.recognise(task.command) or ("",))[0]
+        if installer in self._refused:
+            return Ended(CredentialsError.exit_code, (f"it was not run: {self._refused[installer]} refused our login",))
         self._screen.tell(where, f"running its install command: {task.why}")
-        _log.info("%s: running %s, because: %s", where, shlex.join(task.command), task.why)
+        _log.info("%s: running %s, because: %s", where, task.typed, task.why)
         seconds = task.timeout + GRACE if self._seconds is None else self._seconds
         ended = self._runner.run(task.command, cwd=task.cwd, uid=task.uid, seconds=seconds)
+        if ended.code == CredentialsError.exit_code and installer:
+            self._refused.setdefault(installer, where)
         before = tries.get(task.key)
         if not ended.code:
             _log.info("%s: the install command ended well", where)

@@ -63,6 +63,16 @@ class Task:
     look: bool = False
 
     @property
+    def where(self) -> str:
+        """The names of its targets, for people."""
+        return ", ".join(placement.label for placement in self.placements)
+
+    @property
+    def typed(self) -> str:
+        """The command as it can be typed into a shell, from anywhere."""
+        return ("" if self.cwd == "/" else f"cd {shlex.quote(self.cwd)} && ") + shlex.join(self.command)
+
+    @property
     def key(self) -> str:
         """What tells this command from others."""
         return key(self.command, self.cwd)
@@ -145,11 +155,11 @@ def tasks(overview: Overview, tries: Tries) -> list[Task]:
 
 def with_next_tries(overview: Overview, tries: Tries) -> Overview:
     """Return the overview with when each placement that is out of step is tried next."""
-    due = {each.key: max(each.due, overview.at) for each in tasks(overview, tries) if not each.look}
+    found = [each for each in tasks(overview, tries) if not each.look]
+    due = {(each.key, placement.target): max(each.due, overview.at) for each in found for placement in each.placements}
 
     def timed(placement: Placement) -> Placement:
-        name = key(placement.command, placement.cwd)
-        return replace(placement, next_try=due.get(name)) if placement.command else placement
+        return replace(placement, next_try=due.get((key(placement.command, placement.cwd), placement.target)))
 
     watched = tuple(replace(one, placements=tuple(map(timed, one.placements))) for one in overview.watched)
     return replace(overview, watched=watched)

@@ -53,7 +53,13 @@ def message(key: str, kind: str, what: str, items: Sequence[Item], *, host: str,
     ordered = sorted(items, key=lambda item: (-_SEVERITY.index(item.level), item.about))
     level = ordered[0].level
     subject = f"certhooks on {line(host, 60)}: {_headline(kind, what, ordered, now)}"
-    body = [*_body(kind, what, ordered, now), "", "Everything at a glance:", "", "    certhooks status"]
+    body = [
+        "\n".join(_body(kind, what, ordered, now)).rstrip(),
+        "",
+        "Everything at a glance:",
+        "",
+        "    certhooks status",
+    ]
     about = [item.about for item in ordered]
     return messages.make(key, kind, subject, "\n".join(body), now, host=host, level=level.word, about=about)
 
@@ -64,8 +70,14 @@ def _headline(kind: str, what: str, items: Sequence[Item], now: float) -> str:
     if len(items) > 1:
         names = ", ".join(line(item.about, 40) for item in items[:2])
         more = f" and {len(items) - 2} more" if len(items) > 2 else ""  # noqa: PLR2004  as many are named
-        return f"{word}: {len(items)} things: {names}{more}"
+        return f"{word}: {_count(items)}: {names}{more}"
     return f"{word}: {line(first.about, 80)}: {line(_short(first, now), 120)}"
+
+
+def _count(items: Sequence[Item]) -> str:
+    """Return how many there are, and of what."""
+    kinds = {"targets" if item.placement else "certificates" if item.watched else "things" for item in items}
+    return f"{len(items)} {kinds.pop() if len(kinds) == 1 else 'certificates and targets'}"
 
 
 def _word(kind: str, what: str, item: Item) -> str:
@@ -93,7 +105,7 @@ def _short(item: Item, now: float) -> str:
 
 def _body(kind: str, what: str, items: Sequence[Item], now: float) -> Iterator[str]:
     if len(items) > 1:
-        yield f"{len(items)} things" + (" are still critical." if what == STILL else " at the same time.")
+        yield _count(items) + (" are still critical." if what == STILL else " at the same time.")
         yield ""
     full = len(items) <= _IN_FULL
     for item in items[:_NAMED]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, NoReturn, Optional
@@ -229,10 +228,9 @@ def _show_plan(screen: cli.Screen, overview: Overview, tasks: Sequence[Task], *,
     from certhooks.watch.plain import iso
 
     for task in tasks:
-        where = ", ".join(placement.label for placement in task.placements)
         when = "now" if at_once or task.due <= overview.at else f"not before {iso(task.due)}"
-        screen.say(f"{where}: would run, {when}: {shlex.join(task.command)}")
-        screen.say(f"{where}: because {task.why}")
+        screen.say(f"{task.where}: would run, {when}: {task.typed}")
+        screen.say(f"{task.where}: because {task.why}")
     if not tasks:
         screen.say("nothing to do")
     return 0
@@ -241,11 +239,10 @@ def _show_plan(screen: cli.Screen, overview: Overview, tasks: Sequence[Task], *,
 def _show(screen: cli.Screen, outcome: Outcome) -> int:
     """Say what was run and how it ended, nothing where nothing was: cron would mail it. Return the exit code."""
     for task, ended in outcome.ended:
-        where = ", ".join(placement.label for placement in task.placements)
         if ended.code:
-            screen.error(Error(ended.error, hint=f"{shlex.join(task.command)} -v"), who=where)
+            screen.error(Error(ended.error, hint=f"{task.typed} -v"), who=task.where)
         else:
-            screen.say(f"{where}: {'looked at' if task.look else 'repaired'} ({task.why})")
+            screen.say(f"{task.where}: {'looked at' if task.look else 'repaired'} ({task.why})")
     for finding in outcome.overview.findings:
         cli.log_error(Error(finding.text), who=finding.kind)
         screen.error(Error(finding.text, hint=finding.hint))
