@@ -129,6 +129,26 @@ def test_a_replacement_that_was_not_carried_out_is_no_success(vsite: VSphereSite
     case.expect_installed()
 
 
+def test_a_yes_that_changes_nothing_is_no_success(vsite: VSphereSite) -> None:
+    """VCenter answers 204 and does nothing: told long before the time is over, and the next run does it."""
+    case = Case(vsite)
+    case.vc.spoil = lambda request: Reply(204) if request.method == "PUT" else None
+    began = time.monotonic()
+    case.expect_failure(13, "was told as done, and", "has not carried it out")
+    assert time.monotonic() - began < 15
+    case.vc.spoil = lambda _request: None
+    case.expect_installed()
+
+
+def test_a_role_that_may_not_replace(vsite: VSphereSite) -> None:
+    """403 at the replacement alone: nothing was carried out, and the journal says that nothing was left behind."""
+    case = Case(vsite)
+    body = b'{"error_type":"UNAUTHORIZED","messages":[]}'
+    case.vc.spoil = lambda request: Reply(403, body) if request.method == "PUT" else None
+    case.expect_failure(5, "does not allow the machine certificate")
+    assert vsite.attempts(case.vc)[-1]["outcome"] == "undone"
+
+
 @pytest.mark.parametrize("put", ["answered", "reset"])
 def test_vcenter_that_goes_back_by_itself_is_a_rollback(vsite: VSphereSite, put: str) -> None:
     """The new one is served for a while, the services do not come up, the former one returns: exit code 15."""
