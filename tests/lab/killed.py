@@ -1,7 +1,7 @@
 """A command in a process that kills itself: ``python -m tests.lab.killed MODULE POINT NTH WORDS...``.
 
 POINT is ``step`` (after the nth note in the journal), or ``before:TEXT`` or ``after:TEXT`` (the nth request with this
-text in its method, path or body).
+text in its method, path or body; ``soap METHOD``: the nth call of this method by pyvmomi).
 """
 
 from __future__ import annotations
@@ -61,7 +61,24 @@ def _arm(point: str, strike: Callable[[], None]) -> None:
             strike()
         return reply
 
-    if when == "step":
+    if text.startswith("soap "):
+        from pyVmomi import SoapAdapter
+
+        adapter: Any = SoapAdapter.SoapStubAdapter
+        invoke = adapter.InvokeMethod
+
+        def deadly_call(self: Any, mo: Any, info: Any, *args: Any) -> Any:
+            meant = info.wsdlName == text.partition(" ")[2]
+            if meant and when == "before":
+                strike()
+            try:
+                return invoke(self, mo, info, *args)
+            finally:
+                if meant and when == "after":
+                    strike()
+
+        adapter.InvokeMethod = deadly_call
+    elif when == "step":
         Record.step = deadly_step  # type: ignore[method-assign, assignment]
     else:
         Connection.request = deadly_request  # type: ignore[method-assign]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from certhooks import certificate as certs
+from certhooks.certmonger import Certmonger
 from certhooks_vcenter import esxi_instcert, instcert
 from tests.lab.ca import CA
 from tests.lab.machine import machine_of_its_own
@@ -14,6 +16,7 @@ from tests.lab.site import call
 from tests.lab.vsphere.estate import HOSTS, NAMES, USER, VC, served
 
 if TYPE_CHECKING:
+    from tests.lab.certmonger import CertmongerLab
     from tests.lab.vsphere.estate import Estate
 
 pytestmark = [
@@ -87,6 +90,36 @@ def test_a_modern_host_can_have_its_request_signed_too(estate: Estate) -> None:
     assert done.code == 0, done
     assert host.host.changes == ["cas", "certificate", "notify"]
     assert estate.signed(host)
+
+
+@pytest.mark.parametrize("form", ["json", "pem"])
+def test_certmongers_ca_signs(estate: Estate, certmonger_lab: CertmongerLab, form: str) -> None:
+    """``--csr`` with the helper of certmonger's CA, which issues from an intermediate: asked for once, then left alone.
+
+    certmonger tracks nothing for it. A refusal is told in the CA's words, and the host serves what it served.
+    """
+    ca = certmonger_lab.ca
+    ca.answer(format=form)
+    [host] = estate.esxi(version="8.0.2")
+    (estate.folder / "roots.pem").write_text(ca.root)
+    words = ["--csr", "--cert-profile", "hostProfile", "--vcenter", VC, NAMES[0]]
+    done = estate.push(*words)
+    assert done.code == 0, done
+    leaf, intermediate = host.host.served.certificates
+    assert (certs.dns_names(leaf), certs.to_pem(intermediate)) == ((NAMES[0],), ca.intermediate)
+    again = estate.push(*words)
+    assert "nothing to do" in again.out, again
+    [told] = ca.calls()
+    assert told["CERTMONGER_REQ_PRINCIPAL"].startswith(f"HTTP/{NAMES[0]}")
+    assert told["CERTMONGER_CA_PROFILE"] == "hostProfile"
+    before = served(host)
+    ca.answer("reject", text="2100 (Insufficient access: not allowed to perform operation)")
+    refused = estate.push(*words, "--force")
+    assert refused.code == 11, refused
+    assert "refused the request: 2100 (Insufficient access" in refused.err
+    assert served(host) == before
+    with Certmonger.open() as certmonger:
+        assert certmonger.requests() == []
 
 
 def test_a_host_by_itself(estate: Estate) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
 import shlex
 import shutil
@@ -14,27 +13,15 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from certhooks.postsave import split
+from tests.lab import traced
 from tests.lab.enrolled import NAME
 from tests.lab.panos import Fault, Reply
 from tests.lab.site import script
+from tests.lab.traced import shown
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.lab.enrolled import EnrolledSite
     from tests.lab.panos import Firewall
-
-# What a process shows of itself, and what it gives away. What goes through TLS is encrypted before it gets here.
-TRACED = "execve,openat,open,creat,write,writev,pwrite64,pwritev,sendto,sendmsg,sendmmsg,rename,renameat,renameat2"
-
-
-def traced(trace: Path, command: str) -> list[str]:
-    """Return a command line that runs a command and writes all that it gives away into files beside ``trace``."""
-    strace = shutil.which("strace")
-    if strace is None and not os.environ.get("CI"):
-        pytest.skip("not here: strace")
-    assert strace, "apt-get install strace"
-    return [strace, "-f", "-ff", "-v", "-s", "1000000", "-e", f"trace={TRACED}", "-o", str(trace), command]
 
 
 def secrets_of(site: EnrolledSite, fw: Firewall) -> dict[str, str]:
@@ -60,11 +47,6 @@ def secrets_of(site: EnrolledSite, fw: Firewall) -> dict[str, str]:
     }
 
 
-def shown(secrets: dict[str, str], text: str) -> list[str]:
-    """Return which secrets a text shows."""
-    return [name for name, value in secrets.items() if value in text]
-
-
 def test_a_whole_journey_shows_no_secret(enrolled: EnrolledSite) -> None:
     """Every system call of pan_getcert, and of the pan_instcert that certmonger starts, with debugging switched on.
 
@@ -78,13 +60,13 @@ def test_a_whole_journey_shows_no_secret(enrolled: EnrolledSite) -> None:
     traces.mkdir()
     shutil.copy(script("pan_getcert"), folder)
     hook = folder / "pan_instcert"
-    argv = traced(traces / "hook", script("pan_instcert"))
+    argv = [*traced.strace(traces / "hook"), script("pan_instcert")]
     hook.write_text(f'#!/bin/sh\nexec {shlex.join(argv)} -vv "$@"\n')
     hook.chmod(0o755)
     words = ["-vv", *enrolled.getcert_argv("-c", NAME, "-p", "GP_PORTAL", fw)]
     temporary = enrolled.folder / "tmp"
     temporary.mkdir()
-    command = [*traced(traces / "getcert", str(folder / "pan_getcert")), *words]
+    command = [*traced.strace(traces / "getcert"), str(folder / "pan_getcert"), *words]
     done = enrolled.process(command[0], *command[1:], env=enrolled.env(TMPDIR=str(temporary)))
     assert done.code == 0, done
     enrolled.settled()

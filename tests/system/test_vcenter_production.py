@@ -18,6 +18,7 @@ from certhooks.address import Address
 from certhooks.certmonger import Certmonger
 from certhooks.deadline import Deadline
 from certhooks.journal import Journal
+from tests.lab.ca import CA
 from tests.lab.certmonger import SystemBusCertmonger
 from tests.lab.enrolled import pair_for, sha256
 from tests.lab.machine import machine_of_its_own
@@ -175,6 +176,28 @@ def test_vcenter_getcert_with_its_defaults() -> None:
         assert again.returncode == 0, again
         assert "would resubmit request" in again.stdout
         assert vc.changes.count("tls") == 1
+
+
+def test_an_intermediate_is_known_the_second_time() -> None:
+    """VCenter serves the leaf alone, and this host's file has the root alone: certmonger knows what lies between.
+
+    For the first time the factory's CA is given; the same command afterwards needs nothing. Nor does a pin, once given.
+    """
+    with enrolled_host() as (lab, vc):
+        Path("/etc/ipa/ca.crt").write_text(lab.ca.root)
+        factory = CA("VMCA")
+        issued = factory.issue([VC], key_type="rsa")
+        vc.machine = vecs.Entry((issued.certificate,), issued.key_pem)
+        Path("/etc/ipa/factory.pem").write_bytes(factory.pem)
+        refused = getcert("-c", VC, "--timeout", "60")
+        assert (refused.returncode, "is not trusted" in refused.stderr) == (4, True), refused
+        pin = f"sha256:{served().pop()}"
+        done = getcert("-c", VC, "--cafile", "/etc/ipa/factory.pem", "--timeout", "60")
+        assert done.returncode == 0, (done, *[log.read_text() for log in Path("/var/log").glob("vcenter_*.log")])
+        for more in ([], ["--pin", pin]):
+            again = getcert("-c", VC, "--timeout", "60", *more)
+            assert again.returncode == 0, again
+            assert served() == {saved()}
 
 
 @pytest.mark.parametrize(

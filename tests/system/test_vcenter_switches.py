@@ -129,6 +129,26 @@ def test_a_replacement_that_was_not_carried_out_is_no_success(vsite: VSphereSite
     case.expect_installed()
 
 
+def test_a_yes_that_changes_nothing_is_no_success(vsite: VSphereSite) -> None:
+    """VCenter answers 204 and does nothing: told long before the time is over, and the next run does it."""
+    case = Case(vsite)
+    case.vc.spoil = lambda request: Reply(204) if request.method == "PUT" else None
+    began = time.monotonic()
+    case.expect_failure(13, "was told as done, and", "has not carried it out")
+    assert time.monotonic() - began < 15
+    case.vc.spoil = lambda _request: None
+    case.expect_installed()
+
+
+def test_a_role_that_may_not_replace(vsite: VSphereSite) -> None:
+    """403 at the replacement alone: nothing was carried out, and the journal says that nothing was left behind."""
+    case = Case(vsite)
+    body = b'{"error_type":"UNAUTHORIZED","messages":[]}'
+    case.vc.spoil = lambda request: Reply(403, body) if request.method == "PUT" else None
+    case.expect_failure(5, "does not allow the machine certificate")
+    assert vsite.attempts(case.vc)[-1]["outcome"] == "undone"
+
+
 @pytest.mark.parametrize("put", ["answered", "reset"])
 def test_vcenter_that_goes_back_by_itself_is_a_rollback(vsite: VSphereSite, put: str) -> None:
     """The new one is served for a while, the services do not come up, the former one returns: exit code 15."""
@@ -268,6 +288,20 @@ def test_intermediates_go_where_they_are_wanted(vsite: VSphereSite, *, fullchain
     assert put["root_cert"].endswith(vsite.ca.pem.decode())
     assert served(case.vc) == new.sha256
     assert ("does not serve the intermediate CAs" in done.err) is not fullchain
+
+
+@pytest.mark.parametrize("api", [True, False])
+def test_vcenter_ha_is_told(vsite: VSphereSite, *, api: bool) -> None:
+    """Where it is set up, a warning says so at each replacement; where it is not, or nothing is due, there is none."""
+    case = Case(vsite, high_availability="ENABLED", api=api)
+    plan = vsite.instcert("--dry-run", case.vc)
+    assert "vCenter HA is set up (enabled)" in plan.err, plan
+    done = vsite.instcert(case.vc)
+    assert (done.code, "warning:" in done.err, "vCenter HA" in done.err) == (0, True, True), done
+    assert "vCenter HA" not in vsite.instcert(case.vc).err
+    case.set(high_availability="")
+    vsite.certificate()
+    assert "vCenter HA" not in vsite.instcert(case.vc).err
 
 
 def test_force_replaces_what_is_there(vsite: VSphereSite) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import SignatureAlgorithmOID
 
 from certhooks.address import Address
 from certhooks.bundle import Bundle
@@ -19,7 +21,7 @@ from certhooks_vcenter import fit, replies, vmwrc
 from certhooks_vcenter.esxi_instcert import parser as esxi_parser
 from certhooks_vcenter.getcert import parser as getcert_parser
 from certhooks_vcenter.instcert import parser
-from tests.lab.ca import CA
+from tests.lab.ca import CA, make_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +76,67 @@ def test_recorded_replies(status: int, body: Any, kind: type[Error], text: str) 
     assert text in str(error)
     assert str(error).isprintable()
     assert error.hint
+
+
+def issued_by(ca: CA, key: Any, **settings: Any) -> Bundle:
+    """Return a bundle of a key that the test chose."""
+    made = ca.issue(["vc01.example.test"], key=key, **settings)
+    return Bundle.from_pem(made.cert_pem, made.key_pem, [ca.pem])
+
+
+def test_what_lightwave_cannot_read() -> None:
+    """A key of more than 16384 bits, and a leaf that is signed with RSASSA-PSS, are refused before anything is sent."""
+    bundle = issued_by(CA("Site CA"), make_key("rsa"))
+    fit.check(bundle, "vc01.example.test")
+    large = SimpleNamespace(key_type="rsa", key_bits=16385, label="x")
+    with pytest.raises(KeyTypeError, match="rsa-16385"):
+        fit.check(large, "vc01.example.test")  # type: ignore[arg-type]
+    pss = SimpleNamespace(signature_algorithm_oid=SignatureAlgorithmOID.RSASSA_PSS)
+    odd = SimpleNamespace(key_type="rsa", key_bits=2048, label="x", leaf=pss)
+    with pytest.raises(BundleError, match="RSASSA-PSS"):
+        fit.check(odd, "vc01.example.test")  # type: ignore[arg-type]
+
+
+def test_which_cas_are_good() -> None:
+    """Valid now, a CA, and one that may sign: what VMware's own check asks."""
+    ca = CA("Site CA")
+    assert fit.is_good_ca(ca.certificate)
+    assert not fit.is_good_ca(ca.issue(["leaf.example.test"]).certificate)
+    soon = dt.datetime.now(dt.timezone.utc) + dt.timedelta(days=1)
+    assert not fit.is_good_ca(ca.issue([], common_name="x", ca=True, not_before=soon).certificate)
+    assert not fit.is_good_ca(ca_that_may_not_sign())
+
+
+def ca_that_may_not_sign() -> x509.Certificate:
+    """Return a CA certificate whose key usage leaves signing out."""
+    key, name = make_key(), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "x")])
+    now = dt.datetime.now(dt.timezone.utc)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(now - dt.timedelta(1)).not_valid_after(now + dt.timedelta(1))
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    names = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "key_cert_sign")
+    usage = dict.fromkeys((*names, "crl_sign", "encipher_only", "decipher_only"), False)
+    builder = builder.add_extension(x509.KeyUsage(digital_signature=True, **usage), critical=True)
+    return builder.sign(key, hashes.SHA256())
+
+
+def test_whose_roots_are_added() -> None:
+    """CAs of a file count only where it holds the chain's own root too: a file of somebody else's adds nothing."""
+    own, next_ca, foreign = CA("Own"), CA("Next"), CA("Foreign")
+    bundle = issued_by(own, make_key("rsa"))
+    assert fit.anchors(bundle, [own.certificate, next_ca.certificate]) == (own.certificate, next_ca.certificate)
+    assert fit.anchors(bundle, [foreign.certificate]) == (own.certificate,)
+
+
+def test_the_root_that_lasts_longest_is_sent() -> None:
+    """Two certificates of one CA key, as around a renewal."""
+    key = make_key()
+    younger, older = CA("Site CA", key=key), CA("Site CA", key=key)
+    older.certificate = older.issue([], common_name="Site CA", ca=True, key=key, days=30).certificate
+    bundle = issued_by(younger, make_key("rsa"))
+    both = Bundle.from_parts(bundle.key, [bundle.leaf, older.certificate, younger.certificate])
+    assert fit.best_root(both, both.roots) == younger.certificate
+    assert len(both.roots) == 2
 
 
 def test_the_root_that_is_sent_has_signed_what_goes_before_it() -> None:

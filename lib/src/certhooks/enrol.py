@@ -10,12 +10,13 @@ import json
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
 from certhooks import address, cli
 from certhooks.deadline import growing
-from certhooks.errors import BadNameError, CertmongerError, DeadlineError, Error, KeyTypeError, UsageError
+from certhooks.errors import BadNameError, BundleError, CertmongerError, DeadlineError, Error, KeyTypeError, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from certhooks.deadline import Deadline
     from certhooks.journal import Attempt, Journal
     from certhooks.request import Request
+    from certhooks.target import Run
+    from certhooks.trust import Contexts
 
 CERT_DIR, KEY_DIR = Path("/etc/ssl/certs"), Path("/etc/ssl/private")
 _STALE = 3.0  # seconds for which the state from before a resubmit may still be shown
@@ -159,16 +162,17 @@ def carry_out(
     post_save: str,
     target: str,
     device: str,
-    precheck: Callable[[Deadline], None],
+    precheck: Callable[[Contexts, Run], None],
 ) -> int:
     """Have the certificate requested and installed on a device, and return the exit code.
 
-    ``precheck`` asks the device whether the install could work, before anything is requested; the rest is
-    ``Enrolment``'s.
+    ``precheck`` asks the device whether the install could work, before anything is requested; it is given what trusts
+    the device, which may serve what certmonger tracks now. The rest is ``Enrolment``'s.
     """
     from certhooks import journal
     from certhooks.certmonger import Certmonger
     from certhooks.deadline import Deadline
+    from certhooks.target import Run
 
     if _started_by_certmonger():
         raise CertmongerError(
@@ -178,9 +182,29 @@ def carry_out(
     deadline = Deadline(args.timeout)
     books = journal.Journal(args.state_dir or journal.DEFAULT)
     with Certmonger.open() as certmonger:
-        precheck(deadline)
+        before = certmonger.by_cert_file(str(certificate.cert_file))
+        brought = books.record(target).brought()
+        issuers = _issuers(before, args) if before else ()
+        run = Run(deadline, lambda text: cli.teller(screen)(device, text))
+        precheck(cli.trust(args).contexts(issuers, brought=lambda _: brought), run)
         enrolment = Enrolment(certificate, post_save, target, device, books, deadline, screen)
         return enrolment.run(certmonger, dry_run=args.dry_run, as_json=args.json)
+
+
+def _issuers(request: Request, args: argparse.Namespace) -> list[str]:
+    """Return the CAs (PEM) of what is tracked now, intermediates too if they lead to a root: some devices send none."""
+    from certhooks import certificate, sources
+    from certhooks.trust import IPA_CA
+
+    path = getattr(args, "rootfile", None) or IPA_CA
+    pool = [each for text in (*request.chain, *request.roots) for each in certificate.read(text.encode(), "certmonger")]
+    with suppress(BundleError):
+        pool += certificate.read(sources.read(path), str(path))
+    with suppress(BundleError):
+        [leaf] = certificate.read((request.cert or "").encode(), "certmonger")
+        way = certificate.order(leaf, pool)
+        return [certificate.to_pem(each) for each in (*way.roots, *(way.chain if way.roots else ()))]
+    return []
 
 
 class Enrolment(NamedTuple):

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
     from pathlib import Path
-    from ssl import SSLContext
 
     from certhooks.address import Address
     from certhooks.bundle import Bundle
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
     from certhooks.journal import Journal
     from certhooks.order import Order
     from certhooks.target import AnyTarget
+    from certhooks.trust import Contexts
 
-    Contexts = Callable[[Address], SSLContext]
     Prepared = tuple[Union[Bundle, Order], Callable[[Contexts], Sequence[AnyTarget[Any]]]]
 
 

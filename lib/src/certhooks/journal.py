@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DEFAULT = Path("/var/lib/certhooks")
 _KEPT = 20
+_LONGEST = 2000  # characters of a message
 _HASH = 8  # characters
 _ABANDONED = 3600.0  # seconds; no write takes as long
 _MAX_FILE = 1024 * 1024
@@ -103,7 +104,7 @@ class Record:
 
     def end(self, attempt: Attempt, outcome: str, exit_code: int = 0, message: str = "") -> None:
         """Write down how it ended; what ended like the one before, without a step, is counted and not repeated."""
-        attempt.outcome, attempt.exit_code, attempt.message = outcome, exit_code, redact(message)
+        attempt.outcome, attempt.exit_code, attempt.message = outcome, exit_code, redact(message)[:_LONGEST]
         attempt.ended = time.time()
         before = self.attempts[-2] if len(self.attempts) > 1 else None
         if before and attempt is self.attempts[-1] and before.key() == attempt.key() and not before.steps:

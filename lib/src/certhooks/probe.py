@@ -48,12 +48,20 @@ def every(address: Address, *, server_name: Optional[str] = None, timeout: float
     Raises:
         UnreachableError: the name does not resolve.
     """
+    return [_look(ip, address.port, server_name or address.host, timeout) for ip in addresses(address)]
+
+
+def addresses(address: Address) -> list[str]:
+    """Return the addresses of the name, in the resolver's order.
+
+    Raises:
+        UnreachableError: it does not resolve.
+    """
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as e:
         raise unresolved(address, e) from e
-    ips = list(dict.fromkeys(entry[4][0] for entry in found))
-    return [_look(str(ip), address.port, server_name or address.host, timeout) for ip in ips]
+    return [str(ip) for ip in dict.fromkeys(entry[4][0] for entry in found)]
 
 
 def first(address: Address, *, timeout: float = 10.0) -> Served:

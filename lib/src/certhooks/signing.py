@@ -23,7 +23,7 @@ _MAX_REPLY = 1024 * 1024
 _ISSUED, _WAIT, _REJECTED, _UNREACHABLE, _UNCONFIGURED, _WAIT_WITH_DELAY = range(6)
 _LONGEST = 300.0  # seconds for one signature
 _LONGEST_PAUSE = 60.0
-_SAYS = {_REJECTED: "refused the request", _UNREACHABLE: "is not reached", _UNCONFIGURED: "is not configured here"}
+_SAYS = {_REJECTED: "refused the request", _UNREACHABLE: "did not sign", _UNCONFIGURED: "is not configured here"}
 _KEPT = ("KRB5_CONFIG", "KRB5_KDC_PROFILE")
 
 

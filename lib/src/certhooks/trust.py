@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from certhooks.address import Address
 
+    Contexts = Callable[[Address], ssl.SSLContext]
+
 IPA_CA = Path("/etc/ipa/ca.crt")
 _SHA256_DIGITS = 64
 # OpenSSL's X509_V_FLAG_*: the ssl module has a name for the first from Python 3.10 on, for the second never.

@@ -63,7 +63,7 @@ class EnrolledHost:
 
     def __enter__(self) -> Self:
         write(self._server)
-        for command in ("pan_getcert", "pan_instcert"):
+        for command in ("pan_getcert", "pan_instcert", "esxi_instcert"):
             shutil.copy(script(command), "/usr/local/bin")
         self.certmonger.start()
         return self

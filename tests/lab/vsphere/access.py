@@ -38,6 +38,11 @@ class Sessions:
         self.open: dict[str, User] = {}
         self.opened = self.failed = 0
 
+    def add(self, name: str, password: str, privileges: frozenset[str] = EVERYTHING) -> User:
+        """Let somebody log in."""
+        self.users[name] = User(name, password, privileges)
+        return self.users[name]
+
     def login(self, name: str, password: str) -> str:
         """Return a new session's id; a Fault for a wrong password or a locked account."""
         user = self.users.get(name)

@@ -9,6 +9,7 @@ STATUS = {
     "already_exists": 400,
     "invalid_argument": 400,
     "invalid_request": 400,
+    "not_allowed_in_current_state": 400,
     "unexpected_input": 400,
     "unauthenticated": 401,
     "unauthorized": 403,

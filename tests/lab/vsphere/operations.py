@@ -58,6 +58,14 @@ class Operations:
         vcenter.replace(entry)
         vcenter.end_put()
 
+    def high_availability(self, session: str) -> dict[str, str]:
+        """Show the mode of vCenter HA."""
+        self._vcenter.sessions.need(session, READ)
+        if not self._vcenter.switches.high_availability:
+            text = "The vCenter HA cluster is not configured."
+            raise Fault("not_allowed_in_current_state", "com.vmware.vcenter.vcha.notconfigured", text)
+        return {"mode": self._vcenter.switches.high_availability}
+
     def chains(self, session: str) -> list[str]:
         """List the ids of the trusted roots."""
         self._vcenter.sessions.need(session, READ)

@@ -79,6 +79,7 @@ class _Dialect:
             ("GET", _ROOTS): lambda: self.result([{"chain": each} for each in do.chains(session)]),
             ("POST", _ROOTS): lambda: self.created(self._create(self._spec())),
             ("GET", f"{_ROOTS}/"): lambda: self.result({"cert_chain": {"cert_chain": do.chain(session, name)}}),
+            ("GET", "vcenter/vcha/cluster/mode"): lambda: self.result(do.high_availability(session)),
             ("DELETE", f"{_ROOTS}/"): lambda: self._done(lambda: do.chain_delete(session, name)),
         }
         route = routes.get((self.request.method, f"{place}/" if place == _ROOTS else path))

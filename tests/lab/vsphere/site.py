@@ -9,11 +9,16 @@ assert done.code == 0, done
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import TYPE_CHECKING, Any, Optional
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
 from certhooks import probe
 from certhooks.address import Address
+from tests.lab.ca import pem_of_key
 from tests.lab.site import Done, Site, call
 from tests.lab.vsphere.vcenter import VCenter
 
@@ -106,3 +111,19 @@ def expect_refusal(done: Done, code: int, *texts: str) -> None:
     assert "vcenter_instcert: hint: " in done.err
     assert "Traceback" not in done.err
     assert done.err.replace("\n", "").isprintable()
+
+
+def secrets_of(new: Issued, user: str, password: str) -> dict[str, str]:
+    """Return what nobody may see: password and header, and the private key in any form."""
+    assert isinstance(new.key, rsa.RSAPrivateKey)
+    lines = pem_of_key(new.key).decode().splitlines()[1:-1]
+    form = (serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption())
+    plain = new.key.private_bytes(serialization.Encoding.PEM, *form).decode().splitlines()[1:-1]
+    return {
+        "password": password,
+        "header": base64.b64encode(f"{user}:{password}".encode()).decode(),
+        **{f"PKCS#8 line {number}": line for number, line in enumerate(lines) if number > 6},
+        **{f"PKCS#1 line {number}": line for number, line in enumerate(plain) if number > 6},
+        "a prime": f"{new.key.private_numbers().p:x}",
+        "its exponent": str(new.key.private_numbers().d),
+    }

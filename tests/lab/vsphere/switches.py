@@ -57,6 +57,7 @@ class Switches:
         api: whether ``/api`` exists (7.0 and newer).
         rest: whether ``/rest`` exists.
         challenge: whether a 401 has a challenge beside its messages.
+        high_availability: mode of vCenter HA (``ENABLED``, ``DISABLED``, ``MAINTENANCE``), empty where there is none.
         old_401: 6.5's form of it, without error_type.
 
     """
@@ -73,4 +74,5 @@ class Switches:
     api: bool = True
     rest: bool = True
     challenge: bool = False
+    high_availability: str = ""
     old_401: bool = False

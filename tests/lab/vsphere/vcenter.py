@@ -95,8 +95,7 @@ class VCenter(Front):
 
     def add_user(self, name: str, password: str, privileges: frozenset[str] = EVERYTHING) -> User:
         """Let somebody log in."""
-        self.sessions.users[name] = User(name, password, privileges)
-        return self.sessions.users[name]
+        return self.sessions.add(name, password, privileges)
 
     def login(self, name: str, password: str) -> str:
         """Open a session; for a while after a replacement, none is opened even with the right password."""

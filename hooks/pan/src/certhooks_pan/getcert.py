@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Optional
 
 from certhooks import cli, enrol, install
 from certhooks_pan import instcert
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from certhooks.address import Address
-    from certhooks.deadline import Deadline
+    from certhooks.target import Run
+    from certhooks.trust import Contexts
     from certhooks_pan.wanted import Wish
 
 PROG = "pan_getcert"
@@ -83,23 +84,20 @@ def _enrol(args: argparse.Namespace, screen: cli.Screen) -> int:
         post_save=post_save(args, certificate, device),
         target=journal_name(device, wanted),
         device=str(device),
-        precheck=lambda deadline: _precheck(args, device, wanted, cli.teller(screen), deadline),
+        precheck=lambda contexts, run: _precheck(args, device, wanted, contexts, run),
     )
 
 
-def _precheck(
-    args: argparse.Namespace, device: Address, wanted: Wish, tell: Callable[[str, str], None], deadline: Deadline
-) -> None:
+def _precheck(args: argparse.Namespace, device: Address, wanted: Wish, contexts: Contexts, run: Run) -> None:
     """Ask the device whether the install could work, before a certificate is requested for it."""
-    from certhooks.target import Run
     from certhooks_pan import panrc
 
     credentials = panrc.read(panrc.locate(args.key_file))
-    target = instcert.target(device, wanted, credentials, cli.trust(args).contexts())
-    target.run = Run(deadline, lambda text: tell(str(device), text))
+    target = instcert.target(device, wanted, credentials, contexts)
+    target.run = run
     try:
         kind = target.survey()
-        tell(str(device), f"{kind.model} with PAN-OS {kind.version}, ready for the certificate")
+        run.tell(f"{kind.model} with PAN-OS {kind.version}, ready for the certificate")
     finally:
         target.close()
 

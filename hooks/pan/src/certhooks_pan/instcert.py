@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Optional
 
 from certhooks import cli, install
 from certhooks.errors import BundleError, UsageError
@@ -10,10 +10,10 @@ from certhooks.errors import BundleError, UsageError
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
-    from ssl import SSLContext
 
     from certhooks.address import Address
     from certhooks.bundle import Bundle
+    from certhooks.trust import Contexts
     from certhooks_pan.panrc import Credentials
     from certhooks_pan.target import PanTarget
     from certhooks_pan.wanted import Wish
@@ -175,9 +175,7 @@ def _bundle(args: argparse.Namespace, screen: cli.Screen) -> Bundle:
     return bundle
 
 
-def target(
-    where: Address, wanted: Wish, credentials: Credentials, contexts: Callable[[Address], SSLContext]
-) -> PanTarget:
+def target(where: Address, wanted: Wish, credentials: Credentials, contexts: Contexts) -> PanTarget:
     """Return one device as a target."""
     from certhooks_pan.target import PanTarget
     from certhooks_pan.xapi import Client

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from certhooks.bundle import Bundle
     from certhooks.deadline import Deadline
     from certhooks.order import Order
+    from certhooks.trust import Contexts
     from certhooks_vcenter.esxi import EsxiTarget
 
 PROG = "esxi_instcert"
@@ -105,7 +106,7 @@ def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
             roots = fit.anchors(given, others)
         credentials = vmwrc.read(vmwrc.locate(args.cred_file), shared=len(where) > 1)
 
-        def targets(contexts: install.Contexts) -> list[EsxiTarget[Any]]:
+        def targets(contexts: Contexts) -> list[EsxiTarget[Any]]:
             def target(where: Address) -> EsxiTarget[Any]:
                 asked = vcenter or where
                 vim = Vim(asked, lambda: contexts(asked), credentials)

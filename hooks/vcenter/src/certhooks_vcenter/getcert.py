@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Optional
 
 from certhooks import address, cli, enrol, install
 from certhooks.errors import BadNameError, KeyTypeError, UnreachableError
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from certhooks.address import Address
-    from certhooks.deadline import Deadline
+    from certhooks.target import Run
+    from certhooks.trust import Contexts
 
 PROG = "vcenter_getcert"
 _EXAMPLES = """\
@@ -87,7 +88,7 @@ def _enrol(args: argparse.Namespace, screen: cli.Screen) -> int:
         post_save=post_save(args, certificate, device),
         target=device_name(device),
         device=str(device),
-        precheck=lambda deadline: _precheck(args, device, cli.teller(screen), deadline),
+        precheck=lambda contexts, run: _precheck(args, device, contexts, run),
     )
 
 
@@ -116,20 +117,19 @@ def _ip_addresses(args: argparse.Namespace, name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _precheck(args: argparse.Namespace, device: Address, tell: Callable[[str, str], None], deadline: Deadline) -> None:
+def _precheck(args: argparse.Namespace, device: Address, contexts: Contexts, run: Run) -> None:
     """Ask vCenter whether the install could work, before a certificate is requested for it."""
     from certhooks import certificate as certs
     from certhooks_vcenter import vmwrc
     from certhooks_vcenter.rest import Client
 
-    contexts = cli.trust(args).contexts()
     client = Client(device, lambda: contexts(device), vmwrc.read(vmwrc.locate(args.cred_file)))
-    client.time_left = deadline.remaining
+    client.time_left = run.deadline.remaining
     try:
         client.first_login()
         present = client.machine_certificate()
         until = f"{certs.not_after(present):%Y-%m-%d}"
-        tell(str(device), f"has {certs.label(present)}, valid until {until}; ready for another")
+        run.tell(f"has {certs.label(present)}, valid until {until}; ready for another")
     finally:
         client.logout()
         client.close()

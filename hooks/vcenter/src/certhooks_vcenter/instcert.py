@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Optional
 
 from certhooks import cli, install
 from certhooks.errors import BundleError
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
     from pathlib import Path
-    from ssl import SSLContext
 
     from cryptography.x509 import Certificate
 
     from certhooks.address import Address
     from certhooks.bundle import Bundle
+    from certhooks.trust import Contexts
     from certhooks_vcenter.target import VCenterTarget
     from certhooks_vcenter.vmwrc import Credentials
 
@@ -104,7 +104,7 @@ def _install(args: argparse.Namespace, screen: cli.Screen) -> int:
         bundle, others = with_roots(install.load(args, screen), args.rootfile)
         credentials = vmwrc.read(vmwrc.locate(args.cred_file), shared=len(where) > 1)
 
-        def targets(contexts: install.Contexts) -> list[VCenterTarget]:
+        def targets(contexts: Contexts) -> list[VCenterTarget]:
             return [target(each.address, args, others, credentials, contexts) for each in where]
 
         return bundle, targets
@@ -137,7 +137,7 @@ def target(
     args: argparse.Namespace,
     others: Sequence[Certificate],
     credentials: Credentials,
-    contexts: Callable[[Address], SSLContext],
+    contexts: Contexts,
 ) -> VCenterTarget:
     """Return one vCenter as a target."""
     from certhooks_vcenter.rest import Client

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
 from certhooks import certificate as certs
 from certhooks import http, secrets
-from certhooks.errors import BundleError, ConnectionLostError, DeadlineError, Error
+from certhooks.errors import BundleError, ConnectionLostError, CredentialsError, DeadlineError, Error
 from certhooks_vcenter import about, replies
 from certhooks_vcenter.replies import RefusedError, UnauthenticatedError
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _SERVICE = "vcenter/certificate-management/vcenter"
 _TLS = f"{_SERVICE}/tls"
 _ROOTS = f"{_SERVICE}/trusted-root-chains"
+_HA_MODE = "vcenter/vcha/cluster/mode"
 _HEADER = "vmware-api-session-id"
 _SECONDS = 30.0  # for a reply
 _PUT_SECONDS = 300.0  # vCenter restarts its services before it answers, or while it does
@@ -144,6 +145,14 @@ class Client(http.Client):
         if leaf is None:
             raise ConnectionLostError(f"{self.address} shows no machine certificate")
         return leaf
+
+    def high_availability(self) -> str:
+        """Return the mode of vCenter HA (VMware's OpenAPI documents, vcha/cluster/mode); empty where there is none."""
+        try:
+            found = self._call("GET", _HA_MODE, "reading the mode of vCenter HA")
+        except (RefusedError, CredentialsError):  # 400 where it is not set up, 404 before 6.7U1
+            return ""
+        return replies.harmless(str(found.get("mode") or "")) if isinstance(found, dict) else ""
 
     def replace(self, cert: str, key: str, root_cert: str) -> None:
         """Replace the machine certificate; PEM.

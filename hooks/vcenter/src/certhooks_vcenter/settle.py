@@ -36,7 +36,7 @@ _FIRST, _LONGEST = 0.3, 10.0  # seconds between two looks
 # SSO locks an account after five failures within three minutes. The password was right a moment ago, and the services
 # that know it may not be up; even so it is not offered more often than that.
 AFTER_REFUSAL = 45.0
-_NOTHING_HAPPENS = 180.0  # seconds after which an unanswered replacement that left no trace was not carried out
+_NOTHING_HAPPENS = 180.0  # seconds after which a replacement that left no trace was not carried out
 _LASTS = 20.0  # seconds without a restart after which none is expected any more
 _PROBE = 5.0
 
@@ -134,10 +134,14 @@ class Settling:
         if isinstance(self._unsure, RefusedError):
             raise UploadRefusedError(str(self._unsure), hint=self._unsure.hint) from self._unsure
         quiet = not self._gone and now - self._began > _NOTHING_HAPPENS
-        if self._unsure and quiet:
+        if quiet:
+            how = (
+                "the connection broke during the replacement"
+                if self._unsure
+                else "the replacement was answered with yes"
+            )
             raise ActivationError(
-                f"the connection broke during the replacement, and {self._client.address} has not carried it out",
-                hint="run the same command again",
+                f"{how}, and {self._client.address} has not carried it out", hint="run the same command again"
             )
         return False
 

@@ -102,6 +102,9 @@ class VCenterTarget(Target):
         if not self._holds(bundle):
             changes.append(f"replace {MACHINE} {certs.label(self._before)}, valid until {_day(self._before)}")
             self._warn_of_names(bundle, self._before)
+            mode = self._client.high_availability()
+            if mode:
+                self.run.warn(f"vCenter HA is set up ({mode.lower()}): VMware has it removed first, and set up anew")
         return Inspection(changes=tuple(changes), endpoints=(self._address,), touches=(MACHINE,))
 
     def install(self, bundle: Bundle) -> None:  # noqa: ARG002  the roots are known since inspect()
@@ -126,8 +129,7 @@ class VCenterTarget(Target):
             ActivationError, NotServedError, DeadlineError: see ``Settling``.
         """
         if not self._sent and (self._force or not self._holds(bundle)):
-            answers = probe.every(self._address, timeout=5.0)
-            self._addresses = frozenset(answer.ip for answer in answers if answer.der)
+            self._addresses = self._that_answer()
             self._restarts = not self._client.version() >= about.INSTANT
             self._replace(bundle)
         settling = Settling(
@@ -150,10 +152,12 @@ class VCenterTarget(Target):
     def verify(self, bundle: Bundle, endpoints: tuple[Address, ...]) -> None:
         """Return when every endpoint serves it, and remark when clients that know the root alone would not trust it.
 
+        On vCenter's own addresses ``activate()`` has just seen it, in handshakes of their own.
+
         Raises:
             NotServedError: what is served instead.
         """
-        super().verify(bundle, endpoints)
+        super().verify(bundle, tuple(endpoint for endpoint in endpoints if endpoint != self._address))
         if self._failed:
             raise ActivationError(
                 f"{self._address} has the new certificate, but hosts did not get its roots: {', '.join(self._failed)}",
@@ -201,6 +205,13 @@ class VCenterTarget(Target):
                 self.run.deadline.pause(pause, "the wait for vCenter")
             else:
                 return
+
+    def _that_answer(self) -> frozenset[str]:
+        """Return the addresses of the name that answer; of a single one that is known already."""
+        ips = probe.addresses(self._address)
+        if len(ips) > 1:
+            ips = [answer.ip for answer in probe.every(self._address, timeout=5.0) if answer.der]
+        return frozenset(ips)
 
     def _holds(self, bundle: Bundle) -> bool:
         return self._before is not None and sha256(self._before) == bundle.fingerprint
