@@ -148,6 +148,13 @@ def left(leaf: Leaf, now: float) -> str:
     return span(leaf.not_after - now) if leaf.not_after > now else f"ended {span(now - leaf.not_after)} ago"
 
 
+def next_try(placement: Placement, now: float) -> str:
+    """Return when its command is run again."""
+    if placement.running:
+        return "running"
+    return "now" if placement.next_try is not None and placement.next_try <= now else ago(placement.next_try, now)
+
+
 def ago(seconds: Optional[float], now: float) -> str:
     """Return a time as seen from now; empty when there is none."""
     if seconds is None:
