@@ -6,11 +6,13 @@ atomically; a journal holds the last 20 attempts and never a secret.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import re
+import stat
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -30,6 +32,8 @@ _KEPT = 20
 _HASH = 8  # characters
 _ABANDONED = 3600.0  # seconds; no write takes as long
 _MAX_FILE = 1024 * 1024
+_LATEST = 253402300799.0  # seconds: the end of the year 9999, after which nothing can be written as a date
+_LONGEST_MESSAGE = 2000  # characters
 RUNNING, DONE, UNCHANGED, STAGED, FAILED, UNDONE = (
     "running",
     "done",
@@ -47,7 +51,7 @@ class Attempt:
     ``outcome`` is ``running`` until it ends; a run that was killed leaves it so. ``undone`` is a failure that
     left nothing behind; ``staged`` is a candidate that somebody else will commit. ``endpoints`` is where the
     certificate is to be seen. ``command`` in the folder ``cwd`` does it again; ``count`` is how many attempts in
-    succession ended so, of which this is the last.
+    succession ended so, of which this is the last. Only the newest attempt of a record keeps its command.
     """
 
     fingerprint: str
@@ -67,16 +71,17 @@ class Attempt:
 
     def key(self) -> tuple[object, ...]:
         """Return what two attempts have in common that tell the same."""
-        return (self.fingerprint, self.command, self.outcome, self.exit_code, self.message, self.steps, self.touches)
+        return (self.fingerprint, self.outcome, self.exit_code, self.message, self.steps, self.touches)
 
 
 class Record:
-    """The attempts on one target, oldest first."""
+    """The attempts on one target, oldest first; ``damaged``: the file at ``path`` is there and tells nothing."""
 
-    def __init__(self, path: Path, target: str, attempts: list[Attempt]) -> None:
+    def __init__(self, path: Path, target: str, attempts: list[Attempt], *, damaged: bool = False) -> None:
+        self.path = path
         self.target = target
         self.attempts = attempts
-        self._path = path
+        self.damaged = damaged
 
     @property
     def last(self) -> Optional[Attempt]:
@@ -86,6 +91,8 @@ class Record:
     def begin(self, attempt: Attempt) -> Attempt:
         """Write down that an attempt starts."""
         attempt.started = time.time()
+        for older in self.attempts if attempt.command else []:
+            older.command = []  # of a thousand devices, in each of their journals
         self.attempts = [*self.attempts, attempt][-_KEPT:]
         self._write()
         return attempt
@@ -97,7 +104,7 @@ class Record:
 
     def end(self, attempt: Attempt, outcome: str, exit_code: int = 0, message: str = "") -> None:
         """Write down how it ended; what ended like the one before, without a step, is counted and not repeated."""
-        attempt.outcome, attempt.exit_code, attempt.message = outcome, exit_code, redact(message)
+        attempt.outcome, attempt.exit_code, attempt.message = outcome, exit_code, redact(message)[:_LONGEST_MESSAGE]
         attempt.ended = time.time()
         before = self.attempts[-2] if len(self.attempts) > 1 else None
         if before and attempt is self.attempts[-1] and before.key() == attempt.key() and not before.steps:
@@ -139,23 +146,32 @@ class Record:
     def _write(self) -> None:
         document = {"version": 1, "target": self.target, "attempts": [vars(a) for a in self.attempts]}
         try:
-            files.replace(self._path, json.dumps(document).encode())
+            files.replace(self.path, json.dumps(document).encode())
         except OSError as e:
-            raise state_error(e, self._path) from e
+            raise state_error(e, self.path) from e
 
 
 class Journal:
     """The folder of all records and locks.
 
+    Args:
+        only_look: nothing is made, removed or set aside; a folder that is not there is an empty one.
+
     Raises:
         StateError: it cannot be made or is not private.
     """
 
-    def __init__(self, folder: Path = DEFAULT) -> None:
+    def __init__(self, folder: Path = DEFAULT, *, only_look: bool = False) -> None:
         self.folder = folder
+        self._only_look = only_look
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not only_look:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             info = folder.stat()
+        except FileNotFoundError as e:
+            if only_look:
+                return
+            raise state_error(e, folder) from e
         except (OSError, ValueError) as e:
             raise state_error(e, folder) from e
         if info.st_mode & 0o077 or info.st_uid not in {0, os.geteuid()}:
@@ -163,19 +179,20 @@ class Journal:
                 f"the state folder {folder} is open to others (uid {info.st_uid}, mode {info.st_mode & 0o7777:04o})",
                 hint=f"if it is for certhooks alone: chmod 0700 {folder}; else name another with --state-dir",
             )
-
-        for left in folder.glob(".*.new"):  # by a run that was killed while it wrote
-            with suppress(OSError):
-                if time.time() - left.stat().st_mtime > _ABANDONED:
-                    left.unlink()
+        if not only_look:
+            self._tidy()
 
     def record(self, target: str) -> Record:
         """Return what is known of a target; a damaged file is set aside and begun anew."""
         path = self.folder / f"{_slug(target)}.json"
-        return self._read(path) or Record(path, target, [])
+        record = self._read(path)
+        if record and record.damaged and not self._only_look:
+            with suppress(OSError):
+                path.replace(path.with_suffix(".damaged"))
+        return record if record and not record.damaged else Record(path, target, [])
 
     def records(self) -> Iterator[Record]:
-        """Yield the record of every known target."""
+        """Yield the record of every known target, and those that are damaged, without attempts."""
         for path in sorted(self.folder.glob(f"*-{'[0-9a-f]' * _HASH}.json")):  # others keep lists of their own here
             record = self._read(path)
             if record:
@@ -228,30 +245,50 @@ class Journal:
             raise state_error(e, path) from e
         return True
 
+    def _tidy(self) -> None:
+        """Remove what a run left that was killed while it wrote."""
+        for left in self.folder.glob(".*.new"):
+            with suppress(OSError):
+                if time.time() - left.stat().st_mtime > _ABANDONED:
+                    left.unlink()
+
     def _read(self, path: Path) -> Optional[Record]:
         try:
-            with path.open("rb") as file:
-                text = file.read(_MAX_FILE + 1)
+            text = _content(path)
+            document = json.loads(text)
+            return Record(path, str(document["target"]), [_attempt(stored) for stored in document["attempts"]])
         except FileNotFoundError:
             return None
         except OSError as e:
             raise state_error(e, path) from e
-        try:
-            document = json.loads(text)
-            return Record(path, str(document["target"]), [_attempt(stored) for stored in document["attempts"]])
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            aside = path.with_suffix(".damaged")
-            with suppress(OSError):
-                path.replace(aside)
-            return None
+            return Record(path, path.stem, [], damaged=True)
+
+
+def _content(path: Path) -> bytes:
+    """Return what a regular file holds; ValueError for anything else: we wrote none, and a pipe has no end."""
+    try:
+        with open(path, "rb", opener=_as_it_is) as file:
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return file.read(_MAX_FILE + 1)
+    except OSError as e:
+        if e.errno not in {errno.ELOOP, errno.ENXIO, errno.EISDIR}:  # a link, a socket, a folder
+            raise
+    raise ValueError(path)
+
+
+def _as_it_is(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _attempt(stored: dict[str, Any]) -> Attempt:
-    """Return an attempt from a file; TypeError where it is not what we wrote."""
-    attempt = Attempt(**stored)
-    for name, usual in vars(Attempt("", ended=0.0)).items():
+    """Return an attempt from a file; TypeError or KeyError where it is not what we wrote."""
+    known = vars(Attempt("", ended=0.0))
+    attempt = Attempt(**{name: stored[name] for name in ("fingerprint", *stored) if name in known})
+    for name, usual in known.items():
         value = getattr(attempt, name)
-        fits = isinstance(value, (int, float) if isinstance(usual, (int, float)) else type(usual))
+        number = isinstance(usual, (int, float))
+        fits = isinstance(value, (int, float)) and abs(value) <= _LATEST if number else isinstance(value, type(usual))
         if not fits and (name, value) != ("ended", None):
             raise TypeError(name)
     if not all(isinstance(text, str) for text in (*attempt.command, *attempt.touches, *attempt.endpoints)):
