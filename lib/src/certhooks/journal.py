@@ -156,12 +156,13 @@ class Journal:
 
     Args:
         only_look: nothing is made, removed or set aside; a folder that is not there is an empty one.
+        owner: who may own it too, beside root and us.
 
     Raises:
         StateError: it cannot be made or is not private.
     """
 
-    def __init__(self, folder: Path = DEFAULT, *, only_look: bool = False) -> None:
+    def __init__(self, folder: Path = DEFAULT, *, only_look: bool = False, owner: int = 0) -> None:
         self.folder = folder
         self._only_look = only_look
         try:
@@ -174,7 +175,7 @@ class Journal:
             raise state_error(e, folder) from e
         except (OSError, ValueError) as e:
             raise state_error(e, folder) from e
-        if info.st_mode & 0o077 or info.st_uid not in {0, os.geteuid()}:
+        if info.st_mode & 0o077 or info.st_uid not in {0, os.geteuid(), owner}:
             raise StateError(
                 f"the state folder {folder} is open to others (uid {info.st_uid}, mode {info.st_mode & 0o7777:04o})",
                 hint=f"if it is for certhooks alone: chmod 0700 {folder}; else name another with --state-dir",
