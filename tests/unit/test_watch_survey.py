@@ -1,4 +1,4 @@
-"""What there is to watch: whose certificate a stored command installs, and what its journal tells, whatever is there."""
+"""What there is to watch: whose certificate a stored command installs, and what its journal tells, whatever it is."""
 
 from __future__ import annotations
 
@@ -320,7 +320,7 @@ def test_a_device_that_makes_its_own_key(host: Host) -> None:
     """``esxi_instcert --csr`` is known by what was pushed, and looked at daily: that is what renews it."""
     host.attempt("esxi_instcert --csr esx1.example.com", Attempt("ab" * 32, "CN=esx1.example.com", outcome=DONE))
     one, placement = only(host.look())
-    assert (one.name, one.origin, one.leaf) == ("esx1.example.com", "journal", None)
+    assert (one.name, one.origin, one.leaf) == ("esx1.example.com", "device", None)
     assert (placement.looks, placement.endpoints) == (True, ("esx1.example.com",))
     assert placement.pushed
 

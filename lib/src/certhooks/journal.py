@@ -6,13 +6,11 @@ atomically; a journal holds the last 20 attempts and never a secret.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import json
 import os
 import re
-import stat
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -255,8 +253,7 @@ class Journal:
 
     def _read(self, path: Path) -> Optional[Record]:
         try:
-            text = _content(path)
-            document = json.loads(text)
+            document = json.loads(files.read(path, _MAX_FILE))
             return Record(path, str(document["target"]), [_attempt(stored) for stored in document["attempts"]])
         except FileNotFoundError:
             return None
@@ -264,22 +261,6 @@ class Journal:
             raise state_error(e, path) from e
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return Record(path, path.stem, [], damaged=True)
-
-
-def _content(path: Path) -> bytes:
-    """Return what a regular file holds; ValueError for anything else: we wrote none, and a pipe has no end."""
-    try:
-        with open(path, "rb", opener=_as_it_is) as file:
-            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return file.read(_MAX_FILE + 1)
-    except OSError as e:
-        if e.errno not in {errno.ELOOP, errno.ENXIO, errno.EISDIR}:  # a link, a socket, a folder
-            raise
-    raise ValueError(path)
-
-
-def _as_it_is(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _attempt(stored: dict[str, Any]) -> Attempt:

@@ -128,7 +128,7 @@ class Watched:
     Args:
         name: its common name.
         source: the request's nickname or the file's path.
-        origin: ``certmonger``, ``file`` or ``journal`` (known from a former push alone).
+        origin: ``certmonger``, ``file``, ``device`` (it makes the key) or ``journal`` (known from a former push alone).
         leaf: the certificate that the targets should have; None until it is issued, or where nothing holds it.
         file: where the leaf lies, where that is known.
         state: certmonger's name for the request's state; ``stuck`` whether it gets no further by itself; ``advice``

@@ -70,6 +70,11 @@ class Runner:
             lines = output.close()
         return Ended(process.returncode, lines, late)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether all were asked to end."""
+        return self._over.is_set()
+
     def end_all(self) -> None:
         """Ask all that runs to end, and start nothing more."""
         self._over.set()

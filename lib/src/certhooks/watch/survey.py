@@ -249,7 +249,7 @@ def _pushed_once(plan: Optional[Plan], placement: Placement) -> Watched:
     if plan and plan.common_name and not plan.tracked:
         return _from_file(plan)
     name = (plan and plan.common_name) or (placement.pushed and placement.pushed.name) or placement.label
-    return Watched(name, "pushed once", "journal")
+    return Watched(name, "pushed once", "journal" if not plan or plan.tracked else "device")
 
 
 def _from_file(plan: Plan) -> Watched:

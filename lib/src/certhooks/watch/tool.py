@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, NoReturn, Optional
 
@@ -214,14 +215,16 @@ def _reconcile(args: argparse.Namespace, screen: cli.Screen) -> int:
     made = Reconcile(folder, screen, limits, seconds=args.timeout, jobs=args.jobs, at_once=args.now)
     if args.dry_run:
         return _show_plan(screen, *made.plan(), at_once=args.now)
-    try:
-        with Journal(folder).lock("certhooks reconcile", Deadline(0.0)):
-            outcome = made.run()
-            told = _tell_people(screen, folder, settings, outcome.overview)
-    except BusyError:
-        screen.tell("", "another reconcile is at work")
-        return 0
-    return _show(screen, outcome) or told
+    with ExitStack() as held:
+        try:
+            held.enter_context(Journal(folder).lock("certhooks reconcile", Deadline(0.0)))
+        except BusyError:
+            screen.tell("", "another reconcile is at work")
+            return 0
+        outcome = made.run()
+        code = _show(screen, outcome)
+        told = _tell_people(screen, folder, settings, outcome.overview)
+    return code or told
 
 
 def _show_plan(screen: cli.Screen, overview: Overview, tasks: Sequence[Task], *, at_once: bool) -> int:
@@ -246,10 +249,14 @@ def _show(screen: cli.Screen, outcome: Outcome) -> int:
             screen.error(Error(ended.error, hint=f"{shlex.join(task.command)} -v"), who=where)
         else:
             screen.say(f"{where}: {'looked at' if task.look else 'repaired'} ({task.why})")
+    if outcome.problem:
+        cli.log_error(outcome.problem)
+        screen.error(outcome.problem)
     for finding in outcome.overview.findings:
         cli.log_error(Error(finding.text), who=finding.kind)
         screen.error(Error(finding.text, hint=finding.hint))
-    return outcome.exit_code or (CertmongerError.exit_code if outcome.overview.findings else 0)
+    problem = outcome.problem.exit_code if outcome.problem else 0
+    return outcome.exit_code or problem or (CertmongerError.exit_code if outcome.overview.findings else 0)
 
 
 def _tell_people(screen: cli.Screen, folder: Path, settings: Settings, overview: Overview) -> int:
