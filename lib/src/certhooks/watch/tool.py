@@ -129,6 +129,8 @@ def _add_limits(made: argparse.ArgumentParser) -> None:
 def _settings(args: argparse.Namespace) -> Settings:
     from certhooks.watch import settings
 
+    if args.config and not args.config.exists():
+        raise UsageError(f"there is no {args.config}", hint="leave --config out for /etc/certhooks/notify.conf")
     return settings.read(args.config or settings.DEFAULT)
 
 
@@ -284,16 +286,14 @@ def _forget(args: argparse.Namespace, screen: cli.Screen) -> int:
     from certhooks.watch.survey import Survey
 
     journal = Journal(_state_dir(args))
-    known = Survey(0.0, journal.folder).watched([])
-    for device in args.devices:
-        targets = [
-            placement.target
-            for one in known
-            for placement in one.placements
-            if device in {placement.label, placement.target}
-        ]
+    placements = [placement for one in Survey(0.0, journal.folder).watched([]) for placement in one.placements]
+    wanted = {
+        device: [each.target for each in placements if device in {each.label, each.target}] for device in args.devices
+    }
+    for device, targets in wanted.items():
         if not targets:
             raise UsageError(f"nothing is known of {device[:80]!r}", hint="certhooks status shows what is")
+    for device, targets in wanted.items():
         for target in targets:
             journal.forget(target)
             screen.say(f"{device}: forgotten ({target})")
