@@ -21,6 +21,7 @@ from certhooks.watch.survey import CUT_OFF, Survey
 from tests.unit.certs import request_for
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from pytest_mock import MockerFixture
@@ -69,6 +70,12 @@ class Host:
             mine = attempts or (Attempt("ab" * 32, started=NOW - HOUR, ended=NOW - HOUR + 9, outcome=DONE),)
             record.attempts = [*record.attempts, *(replace(each, command=split(line), cwd=cwd) for each in mine)]
             record._write()
+
+    def held(self, line: str) -> AbstractContextManager[float]:
+        """Hold the first device of a command, as a run does."""
+        known = installers.recognise(split(line))
+        assert known
+        return Journal(self.state).lock(installers.plan(*known).places[0].device, Deadline(1))
 
     def look(self) -> list[Watched]:
         """Return what is watched."""
@@ -128,6 +135,7 @@ def test_an_address_that_serves_it_is_looked_at_too(host: Host) -> None:
     """What the hook knows of its devices, what the command says, and what the journal tells, each once."""
     line = shlex.join(["vmw_instcert", "-c", "vc1.example.com", "--probe", "proxy", "--probe", "vc1.example.com"])
     host.tracked("vc1.example.com", line)
+    host.attempt(line, Attempt("ab" * 32, outcome=DONE, endpoints=["former:9443"]))
     host.attempt(line, Attempt("ab" * 32, outcome=DONE, endpoints=["vip:9443", "proxy"]))
     host.attempt(line, Attempt("", outcome=UNDONE))
     _one, placement = only(host.look())
@@ -279,12 +287,40 @@ def test_a_run_that_was_cut_off(host: Host) -> None:
     host.attempt(line, Attempt("ab" * 32, outcome=UNDONE, message="x"), Attempt("ab" * 32, started=NOW - 9))
     _one, placement = only(host.look())
     assert (placement.running, placement.failure, placement.failures) == (False, CUT_OFF, 1)
-    known = installers.recognise(split(line))
-    assert known
-    [place] = installers.plan(*known).places
-    with Journal(host.state).lock(place.device, Deadline(1)):
+    with host.held(line):
         _one, placement = only(host.look())
     assert (placement.running, placement.failure, placement.tried_at) == (True, "", NOW - 9)
+
+
+def test_the_journal_knows_best_since_when_it_runs(host: Host) -> None:
+    """While certmonger runs the command and that has begun with a device, its own beginning there counts."""
+    line = host.command("gp.example.com", "fw1")
+    host.tracked("gp.example.com", line, status="POST_SAVED_CERT")
+    host.attempt(line, Attempt("ab" * 32, started=NOW - 9))
+    with host.held(line):
+        _one, placement = only(host.look())
+    assert (placement.running, placement.tried_at) == (True, NOW - 9)
+
+
+def test_a_device_may_be_held_for_something_else(host: Host) -> None:
+    """Another certificate is on its way to the same device: that is no run of this one."""
+    line = host.command("gp.example.com", "fw1")
+    host.tracked("gp.example.com", line)
+    host.attempt(line)
+    with host.held(line):
+        _one, placement = only(host.look())
+    assert not placement.running
+
+
+@pytest.mark.parametrize(("started", "running"), [(-7199.0, True), (-7201.0, False), (7199.0, True), (7201.0, False)])
+def test_a_run_whose_lock_is_not_known(host: Host, started: float, running: bool) -> None:  # noqa: FBT001
+    """Of a command that is not understood any more: it runs for two hours at most, whatever the clock was."""
+    line = host.command("gp.example.com", "-b", "fw1")
+    host.attempt(line, Attempt("ab" * 32, started=NOW + started))
+    [path] = host.state.glob("*.json")
+    path.write_text(path.read_text().replace('"-b"', '"--frob"'))
+    _one, placement = only(host.look())
+    assert (placement.running, placement.failure) == (running, "" if running else CUT_OFF)
 
 
 def test_a_one_off_push(host: Host) -> None:

@@ -49,6 +49,7 @@ class Survey:
         self._journals: dict[tuple[Path, str], Journal] = {}
         self._own = self._opened(state_dir)
         self._claimed: set[Path] = set()
+        self._known: set[tuple[Optional[int], tuple[str, ...]]] = set()
         self._found: list[Watched] = []
         self._others: dict[tuple[str, str], Watched] = {}
         self._by_file: dict[str, int] = {}
@@ -74,16 +75,21 @@ class Survey:
             return
         runs = request.in_post_save or request.saving
         since = _modified(request.cert_file) if request.in_post_save else None
-        uid = request.post_save_uid or ""
+        owner, uid = self._owner(plan, at), request.post_save_uid or ""
+        command = tuple(words)
+        if (owner, command) in self._known:  # another request has the same one
+            return
+        self._known.add((owner, command))
+        placements = []
         for place in plan.places:
-            placement = replace(self._place(plan, place, uid=uid), command=tuple(words), uid=uid, looks=not plan.forced)
+            placement = replace(self._place(plan, place, uid=uid), command=command, uid=uid, looks=not plan.forced)
             if runs and not placement.running:
                 placement = replace(placement, running=True, tried_at=since)
-            owner = self._owner(plan, at)
-            if owner is None:
-                self._add_other(_from_file(plan), placement)
-            elif not any(_same(placement, each) for each in self._found[owner].placements):
-                self._found[owner] = _with(self._found[owner], placement)
+            placements.append(placement)
+        if owner is None:
+            self._add_other(_from_file(plan), *placements)
+        else:
+            self._found[owner] = _with(self._found[owner], *placements)
 
     def _add_record(self, record: Record) -> None:
         """Add what only the journal knows."""
@@ -104,10 +110,9 @@ class Survey:
         else:
             self._add_other(replace(_pushed_once(plan, placement), findings=tuple(problem)), placement)
 
-    def _add_other(self, one: Watched, placement: Placement) -> None:
+    def _add_other(self, one: Watched, *placements: Placement) -> None:
         same = self._others.setdefault((one.name, one.source), one)
-        if not any(_same(placement, each) for each in same.placements):
-            self._others[one.name, one.source] = _with(same, placement)
+        self._others[one.name, one.source] = _with(same, *placements)
 
     def _owner(self, plan: Plan, at: Optional[int]) -> Optional[int]:
         """Return which request's certificate a command installs, that of request ``at`` where nothing tells otherwise.
@@ -204,13 +209,8 @@ def _bare(request: Request) -> Watched:
     )
 
 
-def _same(one: Placement, two: Placement) -> bool:
-    """Tell whether two requests have one command: it is the same placement then."""
-    return (one.target, one.command, one.cwd) == (two.target, two.command, two.cwd)
-
-
-def _with(one: Watched, placement: Placement) -> Watched:
-    return replace(one, placements=(*one.placements, placement))
+def _with(one: Watched, *placements: Placement) -> Watched:
+    return replace(one, placements=(*one.placements, *placements))
 
 
 def _placed(record: Record, bare: Placement, *, held: bool) -> Placement:
