@@ -8,8 +8,9 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,15 @@ import pytest
 from certhooks import probe
 from certhooks.address import Address
 from certhooks.deadline import Deadline
-from certhooks.journal import Journal
+from certhooks.journal import UNDONE, Journal
 from tests.lab import smtp
 from tests.lab.enrolled import NAME, sha256
 from tests.lab.site import Done, script
 from tests.lab.smtp import Mailbox
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from aiosmtpd.smtp import Envelope
 
     from tests.lab.enrolled import EnrolledSite
@@ -160,6 +163,82 @@ def test_a_hook_that_was_killed_with_certmonger_is_made_up_for(enrolled: Enrolle
     assert done.code == 0, done
     assert served(portal) == sha256(enrolled.issued())
     assert enrolled.status()["level"] == "ok"
+
+
+def test_a_renewal_that_waits_behind_another_s_hook_is_not_late(enrolled: EnrolledSite) -> None:
+    """The new certificate is there, and it is saved when the other hook has ended: nothing is wrong meanwhile."""
+    fw, portal = installed(enrolled)
+    begun, free = enrolled.folder / "begun", enrolled.folder / "free"
+    waits = enrolled.lab.hook_command(["/bin/sh", "-c", f"touch {begun}; until test -e {free}; do sleep 0.1; done"])
+    enrolled.lab.getcert(*enrolled.lab.request_args("other.example.com", post_save=waits))
+    enrolled.lab.wait_for(begun.exists)
+    enrolled.lab.getcert("resubmit", "-i", enrolled.request().nickname)
+    enrolled.lab.wait_for(lambda: enrolled.request().saving)
+    asked = fw.count()
+    assert enrolled.placement()["findings"] == []
+    assert enrolled.certhooks("reconcile", "--now") == Done(0, "", "")
+    assert fw.count() == asked
+    free.touch()
+    enrolled.lab.wait_for(lambda: served(portal) == sha256(enrolled.issued()) and enrolled.request().monitoring)
+    assert enrolled.status()["level"] == "ok"
+
+
+def test_a_reconcile_that_is_killed_leaves_a_run_that_is_known(enrolled: EnrolledSite) -> None:
+    """SIGKILL to it in mid-push: the install command goes on to its end under its lock; nobody interferes."""
+    fw, portal = installed(enrolled)
+    fw.add_profile("GP_PORTAL", certificate="old")
+    fw.commit_seconds = 30
+    with started(enrolled) as process:
+        enrolled.lab.wait_for(lambda: [job for job in fw.jobs.values() if not job.ended])
+        process.kill()
+    assert enrolled.placement()["running"]
+    assert enrolled.certhooks("reconcile", "--now") == Done(0, "", "")
+    fw.finish_jobs()
+    enrolled.lab.wait_for(lambda: not enrolled.placement()["running"])
+    assert served(portal) == sha256(enrolled.issued())
+    assert enrolled.status()["level"] == "ok"
+
+
+def test_a_reconcile_that_is_asked_to_end_takes_back_what_was_begun(enrolled: EnrolledSite) -> None:
+    """SIGTERM in mid-push: the device serves what it did, nothing runs on, and the next reconcile repairs it."""
+    fw, portal = installed(enrolled)
+    fw.add_profile("GP_PORTAL", certificate="old")
+    before = served(portal)
+    fw.commit_seconds = 5
+    with started(enrolled) as process:
+        enrolled.lab.wait_for(lambda: [job for job in fw.jobs.values() if not job.ended])
+        process.terminate()
+        assert process.wait(60) == 143
+    assert served(portal) == before
+    assert not enrolled.placement()["running"]
+    assert enrolled.attempts()[-1].outcome == UNDONE
+    fw.commit_seconds = 0.05
+    assert enrolled.certhooks("reconcile").code == 0
+    assert served(portal) == sha256(enrolled.issued())
+
+
+def test_one_command_in_two_requests(enrolled: EnrolledSite) -> None:
+    """It installs the certificate that it names, whichever request it stands in: no conflict, repaired once."""
+    fw, portal = installed(enrolled)
+    stored = enrolled.request().post_save or ""
+    enrolled.lab.getcert(*enrolled.lab.request_args("other.example.com", post_save=stored))
+    enrolled.settled("other.example.com")
+    assert enrolled.status()["level"] == "ok"
+    fw.add_profile("GP_PORTAL", certificate="old")
+    done = enrolled.certhooks("reconcile")
+    assert (done.code, len(done.out.splitlines())) == (0, 1), done
+    assert served(portal) == sha256(enrolled.issued())
+
+
+def test_a_post_save_command_that_installs_nothing(enrolled: EnrolledSite) -> None:
+    """Only help, or a dry run: critical, and what status prints is its own alone."""
+    installed(enrolled)
+    for option in ("--help", "--dry-run"):
+        stored = enrolled.lab.hook_command([script("pan_instcert"), "-c", NAME, "-p", "GP_PORTAL", option, "fw1"])
+        enrolled.lab.getcert("start-tracking", "-i", enrolled.request().nickname, "-C", stored)
+        [one] = enrolled.status()["watched"]
+        assert [finding["kind"] for finding in one["findings"]] == ["unknown"]
+        assert enrolled.certhooks("reconcile") == Done(0, "", "")
 
 
 def test_certmonger_that_is_stopped_before_its_hook_starts(enrolled: EnrolledSite) -> None:
@@ -413,6 +492,17 @@ def text_of(envelope: Envelope) -> str:
     body = message.get_body()
     assert body
     return f"{message['Subject']}\n{body.get_content()}"
+
+
+@contextmanager
+def started(enrolled: EnrolledSite) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a reconcile and wait for its end; should the test fail, it is killed."""
+    words = [script("certhooks"), "reconcile", "--state-dir", str(enrolled.state), "--log-file", str(enrolled.log)]
+    with subprocess.Popen(words, env=enrolled.env(), stderr=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def kill_hook(enrolled: EnrolledSite) -> None:

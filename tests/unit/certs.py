@@ -1,11 +1,13 @@
-"""Certificates for the unit tests that the lab's authority does not make: foreign forms, made by the openssl binary."""
+"""Certificates in forms that the lab's authority does not make, and what else is made of one."""
 
 from __future__ import annotations
 
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from certhooks import certificate
 from certhooks.bundle import Bundle
+from certhooks.request import Request
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,3 +35,18 @@ def self_signed(
 def bundle_of(issued: Issued) -> Bundle:
     """Return the bundle of a certificate that the lab's authority issued, chain included."""
     return Bundle.from_pem(issued.fullchain_pem, issued.key_pem)
+
+
+def request_for(issued: Issued, nickname: str, **facts: Any) -> Request:
+    """Return what certmonger tells of a request that keeps this certificate."""
+    leaf = issued.certificate
+    usual: dict[str, Any] = {
+        "path": f"/org/fedorahosted/certmonger/requests/{nickname}",
+        "status": "MONITORING",
+        "stuck": False,
+        "cert": issued.cert_pem.decode(),
+        "subject": leaf.subject.rfc4514_string(),
+        "not_before": certificate.not_before(leaf),
+        "not_after": certificate.not_after(leaf),
+    }
+    return Request(nickname, **{**usual, **facts})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -26,3 +28,25 @@ def replace(path: Path, data: bytes, mode: int = 0o600) -> None:
         with suppress(OSError):
             Path(temporary).unlink()
         raise
+
+
+def read(path: Path, most: int) -> bytes:
+    """Return what one of our own files holds.
+
+    Raises:
+        ValueError: we have not written it: no regular file, or longer than ``most``. OSError: it cannot be read.
+    """
+    try:
+        with open(path, "rb", opener=_as_it_is) as file:
+            data = file.read(most + 1) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
+    except OSError as e:
+        if e.errno not in {errno.ELOOP, errno.ENXIO, errno.EISDIR}:  # a link, a socket, a folder
+            raise
+        data = None
+    if data is None or len(data) > most:
+        raise ValueError(path)
+    return data
+
+
+def _as_it_is(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe would be waited for

@@ -128,7 +128,8 @@ def push(
         bundle, targets = prepare()
         rounds.check(books, places, bundle.fingerprint, time.time())
     except Error as e:
-        _note(books, places, e, options)
+        if not args.dry_run:
+            _note(books, places, e, options)
         raise
     names = {place.address: place.target for place in places}
     # The intermediates too: a device may serve the new leaf alone.

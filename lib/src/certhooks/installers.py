@@ -7,7 +7,9 @@ Each hook names its commands under the entry point group ``certhooks.installers`
 from __future__ import annotations
 
 import re
+from contextlib import redirect_stdout
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
@@ -30,18 +32,20 @@ class Plan(NamedTuple):
     Args:
         common_name: of the certificate; empty where the device makes key and request itself.
         tracked: whether the certificate is taken from certmonger, else from files.
-        cert_file: where the leaf lies in PEM; None where that is not known.
+        file: where the certificate lies; None where it is not there, or the device makes it.
         places: the targets.
         probes: where it has to be served too, as the user wrote it.
+        forced: whether it installs again what is installed.
         timeout: the command's own deadline in seconds.
         state_dir: the journal that it writes, if it is not the default one.
     """
 
     common_name: str
     tracked: bool
-    cert_file: Optional[Path]
+    file: Optional[Path]
     places: tuple[Place, ...]
     probes: tuple[str, ...]
+    forced: bool
     timeout: float
     state_dir: Optional[Path]
 
@@ -49,13 +53,13 @@ class Plan(NamedTuple):
 def recognise(command: Sequence[str]) -> Optional[tuple[str, list[str]]]:
     """Return the name of the install command and its own words, None where the command is none.
 
-    What may stand before it: ``env`` with variables, and an interpreter with ``-m`` or the script.
+    What may stand before it: ``env`` with ``-i``, ``-u`` and variables, and an interpreter with ``-m`` or the script.
     """
     words = list(command)
     while words and Path(words[0]).name == "env":
         words = words[1:]
-        while words and _ASSIGNMENT.match(words[0]):
-            words = words[1:]
+        while words and (words[0].startswith("-") or _ASSIGNMENT.match(words[0])):
+            words = words[2 if words[0] in {"-u", "--unset"} else 1 :]
     if words and re.match(r"python[0-9.]*\Z", Path(words[0]).name):
         words = words[1:]
         while words and words[0].startswith("-") and words[0] != "-m":
@@ -72,41 +76,40 @@ def plan(name: str, words: Sequence[str], cwd: str = "/") -> Plan:
     """Return what the install command ``name`` would do with these words, started in ``cwd``.
 
     Raises:
-        UsageError: its hook is not installed here, or the words are not such a command's.
+        UsageError: its hook is not installed here or cannot be loaded, or the words are not such a command's.
     """
     module = _module(name)
     parser: argparse.ArgumentParser = _parser(name)
     try:
-        args = parser.parse_args(list(words))
+        with redirect_stdout(StringIO()):
+            args = parser.parse_args(list(words))
+        idle = bool(args.dry_run)
     except SystemExit:  # --help and --version
-        raise UsageError(f"{name} {' '.join(words)[:80]} installs nothing") from None
+        idle = True
+    if idle:
+        raise UsageError(f"{name} {' '.join(words)[:80]} installs nothing")
     args.prog = name
     places = tuple(module.places(args))
     blind = bool(args.blind or args.pkcs12)
     return Plan(
         common_name=(args.common_name or "").lower(),
         tracked=bool(args.common_name) and not blind,
-        cert_file=_cert_file(args, cwd) if args.common_name else None,
+        file=_file(args, cwd) if args.common_name else None,
         places=places,
         probes=tuple(args.probe),
+        forced=args.force,
         timeout=args.timeout,
         state_dir=Path(cwd, args.state_dir) if args.state_dir else None,
     )
 
 
-def installed(name: str) -> bool:
-    """Tell whether the hook of an install command is installed beside this library."""
-    return name in _known()
-
-
-def _cert_file(args: argparse.Namespace, cwd: str) -> Optional[Path]:
-    """Return where the leaf lies now, if it can be said without a passphrase and is there."""
+def _file(args: argparse.Namespace, cwd: str) -> Optional[Path]:
+    """Return where the certificate lies now, if it is there."""
     from certhooks import enrol, sources
 
-    if args.pkcs12:
-        return None
+    place = Path(cwd, args.pkcs12 or args.cert_dir or enrol.CERT_DIR)
     try:
-        return sources.locate_certificate(args.common_name, Path(cwd, args.cert_dir or enrol.CERT_DIR))
+        return sources.locate_certificate(args.common_name.lower(), place)
     except (BadNameError, BundleError):  # it is not there now: nothing to compare with
         return None
 
@@ -131,7 +134,10 @@ def _module(name: str) -> Any:
             f"{name} is not installed beside certhooks, so its targets are not known",
             hint=f"install certhooks-{package} into the same environment",
         )
-    return importlib.import_module(_known()[name])
+    try:
+        return importlib.import_module(_known()[name])
+    except ImportError as e:
+        raise UsageError(f"{name} cannot be loaded: {e}", hint=f"see: {name} --version") from e
 
 
 @cache

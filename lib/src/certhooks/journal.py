@@ -23,7 +23,7 @@ from certhooks.errors import BusyError, DeadlineError, StateError
 from certhooks.secrets import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterator
 
 DEFAULT = Path("/var/lib/certhooks")
 _KEPT = 20
@@ -31,6 +31,8 @@ _LONGEST = 2000  # characters of a message
 _HASH = 8  # characters
 _ABANDONED = 3600.0  # seconds; no write takes as long
 _MAX_FILE = 1024 * 1024
+_LATEST = 253402300799.0  # seconds: the end of the year 9999, after which nothing can be written as a date
+_LONGEST_MESSAGE = 2000  # characters
 RUNNING, DONE, UNCHANGED, STAGED, FAILED, UNDONE = (
     "running",
     "done",
@@ -48,7 +50,7 @@ class Attempt:
     ``outcome`` is ``running`` until it ends; a run that was killed leaves it so. ``undone`` is a failure that
     left nothing behind; ``staged`` is a candidate that somebody else will commit. ``endpoints`` is where the
     certificate is to be seen. ``command`` in the folder ``cwd`` does it again; ``count`` is how many attempts in
-    succession ended so, of which this is the last.
+    succession ended so, of which this is the last. Only the newest attempt of a record keeps its command.
     """
 
     fingerprint: str
@@ -68,22 +70,17 @@ class Attempt:
 
     def key(self) -> tuple[object, ...]:
         """Return what two attempts have in common that tell the same."""
-        return (self.fingerprint, self.command, self.outcome, self.exit_code, self.message, self.steps, self.touches)
-
-
-_TYPES = {
-    name: (int, float) if isinstance(usual, (int, float)) else (type(usual),)
-    for name, usual in vars(Attempt("", ended=0.0)).items()
-}
+        return (self.fingerprint, self.outcome, self.exit_code, self.message, self.steps, self.touches)
 
 
 class Record:
-    """The attempts on one target, oldest first."""
+    """The attempts on one target, oldest first; ``damaged``: the file at ``path`` is there and tells nothing."""
 
-    def __init__(self, path: Path, target: str, attempts: list[Attempt]) -> None:
+    def __init__(self, path: Path, target: str, attempts: list[Attempt], *, damaged: bool = False) -> None:
+        self.path = path
         self.target = target
         self.attempts = attempts
-        self._path = path
+        self.damaged = damaged
 
     @property
     def last(self) -> Optional[Attempt]:
@@ -93,6 +90,8 @@ class Record:
     def begin(self, attempt: Attempt) -> Attempt:
         """Write down that an attempt starts."""
         attempt.started = time.time()
+        for older in self.attempts if attempt.command else []:
+            older.command = []  # of a thousand devices, in each of their journals
         self.attempts = [*self.attempts, attempt][-_KEPT:]
         self._write()
         return attempt
@@ -104,7 +103,7 @@ class Record:
 
     def end(self, attempt: Attempt, outcome: str, exit_code: int = 0, message: str = "") -> None:
         """Write down how it ended; what ended like the one before, without a step, is counted and not repeated."""
-        attempt.outcome, attempt.exit_code, attempt.message = outcome, exit_code, redact(message)[:_LONGEST]
+        attempt.outcome, attempt.exit_code, attempt.message = outcome, exit_code, redact(message)[:_LONGEST_MESSAGE]
         attempt.ended = time.time()
         before = self.attempts[-2] if len(self.attempts) > 1 else None
         if before and attempt is self.attempts[-1] and before.key() == attempt.key() and not before.steps:
@@ -146,46 +145,59 @@ class Record:
     def _write(self) -> None:
         document = {"version": 1, "target": self.target, "attempts": [vars(a) for a in self.attempts]}
         try:
-            files.replace(self._path, json.dumps(document).encode())
+            files.replace(self.path, json.dumps(document).encode())
         except OSError as e:
-            raise state_error(e, self._path) from e
+            raise state_error(e, self.path) from e
 
 
 class Journal:
     """The folder of all records and locks.
 
+    Args:
+        only_look: nothing is made, removed or set aside; a folder that is not there is an empty one.
+        owner: who may own it too, beside root and us.
+
     Raises:
         StateError: it cannot be made or is not private.
     """
 
-    def __init__(self, folder: Path = DEFAULT) -> None:
+    def __init__(self, folder: Path = DEFAULT, *, only_look: bool = False, owner: int = 0) -> None:
         self.folder = folder
+        self._only_look = only_look
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not only_look:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             info = folder.stat()
+        except FileNotFoundError as e:
+            if only_look:
+                return
+            raise state_error(e, folder) from e
         except (OSError, ValueError) as e:
             raise state_error(e, folder) from e
-        if info.st_mode & 0o077 or info.st_uid not in {0, os.geteuid()}:
+        if info.st_mode & 0o077 or info.st_uid not in {0, os.geteuid(), owner}:
             raise StateError(
                 f"the state folder {folder} is open to others (uid {info.st_uid}, mode {info.st_mode & 0o7777:04o})",
                 hint=f"if it is for certhooks alone: chmod 0700 {folder}; else name another with --state-dir",
             )
-
-        for left in folder.glob(".*.new"):  # by a run that was killed while it wrote
-            with suppress(OSError):
-                if time.time() - left.stat().st_mtime > _ABANDONED:
-                    left.unlink()
+        if not only_look:
+            self._tidy()
 
     def record(self, target: str) -> Record:
         """Return what is known of a target; a damaged file is set aside and begun anew."""
-        path = self._path(target)
-        return self._read(path) or Record(path, target, [])
+        path = self.folder / f"{_slug(target)}.json"
+        record = self._read(path)
+        if record and record.damaged and not self._only_look:
+            with suppress(OSError):
+                path.replace(path.with_suffix(".damaged"))
+        return record if record and not record.damaged else Record(path, target, [])
 
-    def records(self, besides: Iterable[str] = ()) -> Iterator[Record]:
-        """Yield the record of every known target, but for those named: their files are not read."""
-        left_out = {self._path(target) for target in besides}
+    def records(self, besides: Collection[Path] = ()) -> Iterator[Record]:
+        """Yield the record of every known target, and those that are damaged, without attempts.
+
+        ``besides``: files that need not be read again (``Record.path``).
+        """
         for path in sorted(self.folder.glob(f"*-{'[0-9a-f]' * _HASH}.json")):  # others keep lists of their own here
-            if path in left_out:
+            if path in besides:
                 continue
             record = self._read(path)
             if record:
@@ -229,7 +241,7 @@ class Journal:
 
     def forget(self, target: str) -> bool:
         """Remove what is known of a target; tell whether anything was."""
-        path = self._path(target)
+        path = self.folder / f"{_slug(target)}.json"
         try:
             path.unlink()
         except FileNotFoundError:
@@ -238,32 +250,34 @@ class Journal:
             raise state_error(e, path) from e
         return True
 
-    def _path(self, target: str) -> Path:
-        return self.folder / f"{_slug(target)}.json"
+    def _tidy(self) -> None:
+        """Remove what a run left that was killed while it wrote."""
+        for left in self.folder.glob(".*.new"):
+            with suppress(OSError):
+                if time.time() - left.stat().st_mtime > _ABANDONED:
+                    left.unlink()
 
     def _read(self, path: Path) -> Optional[Record]:
         try:
-            with path.open("rb") as file:
-                text = file.read(_MAX_FILE + 1)
+            document = json.loads(files.read(path, _MAX_FILE))
+            return Record(path, str(document["target"]), [_attempt(stored) for stored in document["attempts"]])
         except FileNotFoundError:
             return None
         except OSError as e:
             raise state_error(e, path) from e
-        try:
-            document = json.loads(text)
-            return Record(path, str(document["target"]), [_attempt(stored) for stored in document["attempts"]])
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            aside = path.with_suffix(".damaged")
-            with suppress(OSError):
-                path.replace(aside)
-            return None
+            return Record(path, path.stem, [], damaged=True)
 
 
 def _attempt(stored: dict[str, Any]) -> Attempt:
-    """Return an attempt from a file; TypeError where it is not what we wrote."""
-    attempt = Attempt(**stored)
-    for name, value in vars(attempt).items():
-        if not isinstance(value, _TYPES[name]) and (name, value) != ("ended", None):
+    """Return an attempt from a file; TypeError or KeyError where it is not what we wrote."""
+    known = vars(Attempt("", ended=0.0))
+    attempt = Attempt(**{name: stored[name] for name in ("fingerprint", *stored) if name in known})
+    for name, usual in known.items():
+        value = getattr(attempt, name)
+        number = isinstance(usual, (int, float))
+        fits = isinstance(value, (int, float)) and abs(value) <= _LATEST if number else isinstance(value, type(usual))
+        if not fits and (name, value) != ("ended", None):
             raise TypeError(name)
     if not all(isinstance(text, str) for text in (*attempt.command, *attempt.touches, *attempt.endpoints)):
         raise TypeError("text")

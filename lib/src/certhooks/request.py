@@ -19,6 +19,19 @@ _SAVED = {
     "NEED_TO_NOTIFY_VALIDITY",
     "NOTIFYING_VALIDITY",
 }
+# The new certificate is there and not in its file, or not read back: the post-save command is still to come.
+_SAVING = {
+    "NEED_TO_SAVE_CERT",
+    "PRE_SAVE_CERT",
+    "START_SAVING_CERT",
+    "SAVING_CERT",
+    "NEED_TO_SAVE_CA_CERTS",
+    "START_SAVING_CA_CERTS",
+    "SAVING_CA_CERTS",
+    "NEED_TO_READ_CERT",
+    "START_READING_CERT",
+    "READING_CERT",
+}
 # Nothing more comes without a person. CA_UNREACHABLE is tried again, but only after 7 days.
 _FAILED = {
     "CA_REJECTED",
@@ -129,6 +142,11 @@ class Request:
     def in_post_save(self) -> bool:
         """Whether its post-save command runs now (as it does when that command itself asks)."""
         return self.status == "POST_SAVED_CERT"
+
+    @property
+    def saving(self) -> bool:
+        """Whether a new certificate is on its way into its file, with the post-save command still to come."""
+        return self.status in _SAVING
 
     @property
     def monitoring(self) -> bool:

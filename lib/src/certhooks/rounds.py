@@ -35,7 +35,11 @@ def check(books: Journal, places: Sequence[Place], fingerprint: str, now: float)
         return
     from certhooks.certmonger import Certmonger
 
-    with Certmonger.open() as certmonger:
+    try:
+        opened = Certmonger.open()
+    except CertmongerError:  # somebody else renews here, and quickly
+        return
+    with opened as certmonger:
         for request in certmonger.requests():
             if request.in_post_save and _has(request, fingerprint):
                 certmonger.modify(request, post_save="")

@@ -70,9 +70,12 @@ def judge(watched: Sequence[Watched], now: float, limits: Limits) -> list[Watche
 
 
 def in_step(one: Watched, placement: Placement) -> bool:
-    """Tell whether the target has, as far as is known and seen, the certificate that it should have."""
+    """Tell whether the target has, as far as is known and seen, the certificate that it should have.
+
+    What waits in its candidate for somebody else to commit is all that it should have of us.
+    """
     goal = one.leaf or placement.pushed
-    if not goal or _others(placement, goal):
+    if not goal or (_others(placement, goal) and not placement.staged):
         return False
     return _brought(placement, goal) or _seen(placement, goal)
 
@@ -128,13 +131,13 @@ def _out_of_step(placement: Placement, goal: Leaf, retry: Optional[str]) -> Iter
     others = _others(placement, goal)
     brought = _brought(placement, goal)
     if not brought and not _seen(placement, goal):
-        yield Finding(Level.CRITICAL, "behind", _behind(placement), retry)
+        yield Finding(Level.CRITICAL, "behind", _behind(placement, others), retry)
     elif others and not placement.staged:
         text = f"{others[0].endpoint} serves another certificate: {_named(others[0].leaf)}"
         yield Finding(Level.CRITICAL, "differs", text, retry)
     elif placement.failure:
         yield Finding(Level.WARNING, "failed", f"the last run failed: {placement.failure}", retry)
-    elif placement.staged and brought:
+    elif placement.staged and brought and not _seen(placement, goal):
         text = f"in the candidate since {day(placement.pushed_at)}, not committed"
         yield Finding(Level.WARNING, "staged", text, "commit it on the device")
 
@@ -148,9 +151,14 @@ def _time_left(what: str, leaf: Leaf, now: float, limits: Limits, hint: Optional
         yield Finding(level, "expiring", f"{what} expires in {days}, on {day(leaf.not_after)}", hint)
 
 
-def _behind(placement: Placement) -> str:
-    seen = next((sight.leaf for sight in placement.served if sight.leaf), None)
-    old = f"; it serves {_named(seen)}" if seen else f"; it has {_named(placement.pushed)}" if placement.pushed else ""
+def _behind(placement: Placement, others: Sequence[Sight]) -> str:
+    old = (
+        f"; it serves {_named(others[0].leaf)}"
+        if others
+        else f"; it has {_named(placement.pushed)}"
+        if placement.pushed
+        else ""
+    )
     if placement.failure:
         return f"not installed: {placement.failure}{old}"
     return f"not installed{old}" if placement.pushed else f"nothing tells that it was ever installed{old}"

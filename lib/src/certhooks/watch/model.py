@@ -86,6 +86,7 @@ class Placement:
         label: what people call it.
         command: what installs the certificate there, started in ``cwd``, by ``uid`` where that is not our own; it has
             ``timeout`` seconds by itself.
+        looks: whether it may be run to see if all is well; not if that would install again, or it has nothing to bring.
         pushed: what was last brought there with success, and ``pushed_at`` when that was last seen to be so.
         tried_at: when the last attempt began; ``failure`` how it ended, empty where it ended well; ``failures`` how
             many in succession did not.
@@ -101,6 +102,7 @@ class Placement:
     cwd: str = "/"
     uid: str = ""
     timeout: float = 900.0
+    looks: bool = True
     pushed: Optional[Leaf] = None
     pushed_at: Optional[float] = None
     tried_at: Optional[float] = None
@@ -126,7 +128,7 @@ class Watched:
     Args:
         name: its common name.
         source: the request's nickname or the file's path.
-        origin: ``certmonger``, ``file`` or ``journal`` (known from a former push alone).
+        origin: ``certmonger``, ``file``, ``device`` (it makes the key) or ``journal`` (known from a former push alone).
         leaf: the certificate that the targets should have; None until it is issued, or where nothing holds it.
         file: where the leaf lies, where that is known.
         state: certmonger's name for the request's state; ``stuck`` whether it gets no further by itself; ``advice``

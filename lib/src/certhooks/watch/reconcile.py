@@ -8,31 +8,33 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
 from certhooks import installers
-from certhooks.errors import CredentialsError
+from certhooks.errors import CredentialsError, StateError
 from certhooks.watch import schedule
 from certhooks.watch.judge import in_step
 from certhooks.watch.observe import assess, look
 from certhooks.watch.runner import Ended, Runner
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from certhooks import cli
     from certhooks.watch.judge import Limits
-    from certhooks.watch.model import Overview, Placement, Watched
+    from certhooks.watch.model import Overview
     from certhooks.watch.observe import Look
     from certhooks.watch.schedule import Task, Tries
 
+_STARTS_WITHIN = 1800.0  # seconds; then people are told, and the next run goes on with what is due for the longest time
 GRACE = 330.0  # seconds that a command gets after its own deadline: it may be taking back what it did
 _log = logging.getLogger(__name__)
 
 
 class Outcome(NamedTuple):
-    """How it all stands at the end of a run, and how each command ended that was run."""
+    """How it all stands at the end of a run, how each command ended that was run, and why that was not kept."""
 
     overview: Overview
     ended: tuple[tuple[Task, Ended], ...] = ()
+    problem: Optional[StateError] = None
 
     @property
     def exit_code(self) -> int:
@@ -79,41 +81,54 @@ class Reconcile:
         return overview, schedule.tasks(overview, tries)
 
     def run(self) -> Outcome:
-        """Run what is due, and look again where something ran."""
+        """Run what is due, and look again where something ran; what failed is remembered, however this ends."""
         tries = schedule.Tries(self._state_dir)
         seen = self._look()
         overview = assess(seen, tries, self._limits)
         due = [task for task in schedule.tasks(overview, tries) if self._at_once or task.due <= overview.at]
-        ended = self._run_all(due, tries)
-        after = self._look() if ended else seen
-        self._remember(tries, after, seen.at, ended)
-        return Outcome(assess(after, tries, self._limits), tuple(ended))
+        try:
+            ended = self._run_all(due, tries, schedule.goals(seen.watched))
+            if ended:
+                seen = self._look()
+                self._remember(tries, seen, {task.key: how.code for task, how in ended})
+        finally:
+            problem = self._save(tries, seen)
+        return Outcome(assess(seen, tries, self._limits), tuple(ended), problem)
 
     def _look(self) -> Look:
         return look(self._state_dir, clock=self._clock, tell=self._screen.tell)
 
-    def _run_all(self, due: Sequence[Task], tries: Tries) -> list[tuple[Task, Ended]]:
+    def _run_all(self, due: Sequence[Task], tries: Tries, goals: Mapping[str, str]) -> list[tuple[Task, Ended]]:
+        """Run commands side by side, the longest due first, and start none after half an hour: the next run does."""
+        until = time.monotonic() + _STARTS_WITHIN
+
+        def run_one(task: Task) -> Optional[Ended]:
+            return self._run_one(task, tries, goals[task.key]) if time.monotonic() < until else None
+
         if not due:
             return []
         with ThreadPoolExecutor(max(1, min(self._jobs, len(due)))) as pool:
             try:
-                return list(zip(due, pool.map(lambda task: self._run_one(task, tries), due)))
+                return [(task, ended) for task, ended in zip(due, pool.map(run_one, due)) if ended]
             except BaseException:
                 self._screen.warn("interrupted: the commands that run are asked to take back what they began")
                 self._runner.end_all()
                 raise
 
-    def _run_one(self, task: Task, tries: Tries) -> Ended:
+    def _run_one(self, task: Task, tries: Tries, goals: str) -> Ended:
         where, installer = task.where, (installers.recognise(task.command) or ("",))[0]
         if installer in self._refused:
             return Ended(CredentialsError.exit_code, (f"it was not run: {self._refused[installer]} refused our login",))
         self._screen.tell(where, f"running its install command: {task.why}")
         _log.info("%s: running %s, because: %s", where, task.typed, task.why)
         seconds = task.timeout + GRACE if self._seconds is None else self._seconds
+        began = self._clock()
         ended = self._runner.run(task.command, cwd=task.cwd, uid=task.uid, seconds=seconds)
         if ended.code == CredentialsError.exit_code and installer:
             self._refused.setdefault(installer, where)
         before = tries.get(task.key)
+        if ended.code and not self._runner.is_over:
+            tries.failed(task.key, ended.error, goals=goals, began=began, at=self._clock())
         if not ended.code:
             _log.info("%s: the install command ended well", where)
         elif before.error == ended.error:
@@ -122,27 +137,23 @@ class Reconcile:
             _log.error("%s: %s (exit status %d)", where, ended.error, ended.code)
         return ended
 
-    def _remember(self, tries: Tries, seen: Look, began: float, ended: Sequence[tuple[Task, Ended]]) -> None:
-        """Write down which commands were in vain, and forget those that are in step again."""
-        ran = {task.key: how for task, how in ended}
-        wanted = schedule.goals(seen.watched)
+    def _remember(self, tries: Tries, seen: Look, codes: Mapping[str, int]) -> None:
+        """Forget what was in vain where all is in step again; what ended well and is not was in vain too."""
+        goals = schedule.goals(seen.watched)
         for name, places in schedule.by_command(seen.watched).items():
-            wrong = [placement for one, placement in places if not _is_well(one, placement)]
-            if not wrong:
-                if name in ran or tries.get(name).times:
-                    tries.ended_well(name, self._clock())
-            elif name in ran:
-                how = ran[name]
-                traced = bool(how.code) and all((placement.tried_at or 0.0) >= began for placement in wrong)
-                tries.failed(name, self._clock(), _told(how, wrong), goals=wanted.get(name, ""), traced=traced)
-        tries.save(schedule.by_command(seen.watched), self._clock())
+            if any(placement.running for _one, placement in places):
+                continue
+            wrong = [placement for one, placement in places if placement.failure or not in_step(one, placement)]
+            if not wrong and (name in codes or tries.get(name).times):
+                tries.ended_well(name, self._clock())
+            elif wrong and codes.get(name) == 0:
+                error = f"the install command ended well, but {wrong[0].label} does not have the certificate"
+                now = self._clock()
+                tries.failed(name, error, goals=goals[name], began=now, at=now)
 
-
-def _is_well(one: Watched, placement: Placement) -> bool:
-    return not placement.failure and (placement.staged or placement.running or in_step(one, placement))
-
-
-def _told(how: Ended, wrong: Sequence[Placement]) -> str:
-    if how.code:
-        return how.error
-    return f"the install command ended well, but {wrong[0].label} does not have the certificate"
+    def _save(self, tries: Tries, seen: Look) -> Optional[StateError]:
+        try:
+            tries.save(schedule.by_command(seen.watched), self._clock())
+        except StateError as e:  # a full disk: what was repaired is repaired, and people have to be told
+            return e
+        return None

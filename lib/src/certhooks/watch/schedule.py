@@ -5,6 +5,7 @@ What was tried is kept in ``watch-tries.json`` in the state folder, since a comm
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shlex
 from dataclasses import dataclass, replace
@@ -29,6 +30,9 @@ _LOOK = "it was not looked at for a day"
 _LOOKS = 100  # at most one in so many targets is looked at only because it is time to, but always some
 _SOME = 4
 _LONGEST_ERROR = 500  # characters
+_KEY = 32  # characters of a hash
+_LATEST = 253402300799.0  # the end of the year 9999
+_SKEW = 3600.0  # seconds; a time that is further ahead is of a clock that was wrong
 # Running the command would not mend these, or would do harm.
 _HOPELESS = {"conflict", "unknown", "stuck"}
 
@@ -36,14 +40,14 @@ _HOPELESS = {"conflict", "unknown", "stuck"}
 class Try(NamedTuple):
     """What was tried in vain: for which certificates, how often in succession (0: never), when last, what was said.
 
-    ``traced``: whether the journals tell it too.
+    ``began`` is when that last try was started, in seconds since the epoch as ``at`` is.
     """
 
-    goals: str
-    times: int
-    at: float
+    goals: str = ""
+    times: int = 0
+    at: float = 0.0
     error: str = ""
-    traced: bool = True
+    began: float = 0.0
 
     def again(self) -> float:
         """Return when to try again, in seconds since the epoch."""
@@ -79,10 +83,10 @@ class Task:
         return key(self.command, self.cwd)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=10_000)  # a command may name a thousand devices, and is asked for with each of them
 def key(command: tuple[str, ...], cwd: str) -> str:
-    """Return what a command is remembered by: the same for each of the many targets that it may have."""
-    return shlex.join([cwd, *command])
+    """Return what a command is remembered by."""
+    return hashlib.sha256(shlex.join([cwd, *command]).encode(errors="surrogatepass")).hexdigest()[:_KEY]
 
 
 class Tries:
@@ -94,17 +98,17 @@ class Tries:
 
     def get(self, name: str) -> Try:
         """Return what was tried of a command; a count of 0 where nothing was."""
-        return self._known.get(name, Try("", 0, 0.0))
+        return self._known.get(name, Try())
 
-    def failed(self, name: str, now: float, error: str, *, goals: str, traced: bool) -> None:
+    def failed(self, name: str, error: str, *, goals: str, began: float, at: float) -> None:
         """Remember that a command was in vain once more; other certificates than before begin anew."""
         before = self.get(name)
         count = before.times + 1 if before.goals == goals else 1
-        self._known[name] = Try(goals, count, now, error[:_LONGEST_ERROR], traced)
+        self._known[name] = Try(goals, count, at, error[:_LONGEST_ERROR], began)
 
     def ended_well(self, name: str, at: float) -> None:
         """Forget what was in vain of a command that is in step since then."""
-        self._known[name] = Try("", 0, at)
+        self._known[name] = Try(at=at)
 
     def save(self, commands: Iterable[str], now: float) -> None:
         """Write it down, without commands that are no more (but for a day, in which they may come back).
@@ -113,7 +117,7 @@ class Tries:
             StateError: it cannot be written.
         """
         alive = set(commands)
-        kept = {name: each for name, each in self._known.items() if name in alive or now - each.at < DAY}
+        kept = {name: each for name, each in self._known.items() if name in alive or abs(now - each.at) < DAY}
         try:
             files.replace(self._path, json.dumps({"version": 1, "tries": kept}).encode())
         except OSError as e:
@@ -132,7 +136,8 @@ def tasks(overview: Overview, tries: Tries) -> list[Task]:
             why = _reason(one, placement)
             name = key(placement.command, placement.cwd)
             tried = tries.get(name)
-            again = tried.again() if tried.times and tried.goals == wanted[name] else 0.0
+            waits = tried.times and tried.goals == wanted[name]
+            again = tried.again() if waits and _is_past(tried.at, overview.at) else 0.0
             made = Task(
                 placement.command,
                 placement.cwd,
@@ -146,8 +151,8 @@ def tasks(overview: Overview, tries: Tries) -> list[Task]:
             if why:
                 same = found.get(name)
                 found[name] = replace(same, placements=(*same.placements, placement)) if same else made
-            elif overview.at - max(placement.pushed_at or 0.0, tried.at) > _LOOK_EVERY:
-                looks.append(replace(made, look=True, why=_LOOK, due=max(again, placement.pushed_at or 0.0)))
+            elif placement.looks and overview.at - _looked_at(placement, tried, overview.at) > _LOOK_EVERY:
+                looks.append(replace(made, why=_LOOK, due=max(again, _looked_at(placement, tried, overview.at))))
     looks.sort(key=lambda each: each.due)
     total = sum(len(one.placements) for one in overview.watched)
     for each in looks[: max(_SOME, total // _LOOKS)]:
@@ -172,7 +177,7 @@ def with_errors(watched: Iterable[Watched], tries: Tries) -> list[Watched]:
 
     def told(placement: Placement) -> Placement:
         tried = tries.get(key(placement.command, placement.cwd)) if placement.command else None
-        if not tried or tried.traced or tried.at < (placement.tried_at or 0.0):
+        if not tried or not tried.times or tried.began <= (placement.tried_at or 0.0):
             return placement
         return replace(placement, failure=tried.error, failures=tried.times, tried_at=tried.at)
 
@@ -200,9 +205,19 @@ def goals(watched: Iterable[Watched]) -> dict[str, str]:
 def _reason(one: Watched, placement: Placement) -> str:
     if placement.failure:
         return placement.failure
-    if not in_step(one, placement) and not placement.staged and (one.leaf or placement.pushed):
+    if not in_step(one, placement) and (one.leaf or placement.pushed):
         return "it does not have the certificate that it should have"
     return ""
+
+
+def _looked_at(placement: Placement, tried: Try, now: float) -> float:
+    """Return when it was last seen to be well, 0 where that is not known."""
+    return max((each for each in (placement.pushed_at, tried.at) if each and _is_past(each, now)), default=0.0)
+
+
+def _is_past(when: float, now: float) -> bool:
+    """Tell whether a time has come; it has not if the clock was wrong when it was written down, or is now."""
+    return when <= now + _SKEW
 
 
 def _hopeless(one: Watched, placement: Placement, now: float) -> bool:
@@ -216,17 +231,18 @@ def _hopeless(one: Watched, placement: Placement, now: float) -> bool:
 def _read(path: Path) -> dict[str, Try]:
     """Return what is kept; a damaged file costs no more than a try too many."""
     try:
-        with path.open("rb") as file:
-            document: Any = json.loads(file.read(_MAX_FILE))
-        found = {str(name): _try(*stored) for name, stored in document["tries"].items()}
+        document: Any = json.loads(files.read(path, _MAX_FILE))
+        return {str(name): _try(*stored) for name, stored in document["tries"].items()}
     except FileNotFoundError:
         return {}
     except OSError as e:
         raise state_error(e, path) from e
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return {}
-    return found
 
 
-def _try(goals: Any, times: Any, at: Any, error: Any, traced: Any) -> Try:
-    return Try(str(goals), int(times), float(at), str(error), bool(traced))
+def _try(goals: Any, times: Any, at: Any, error: Any, began: Any) -> Try:
+    made = Try(str(goals), int(times), float(at), str(error), float(began))
+    if not (made.times >= 0 and 0 <= made.at <= _LATEST and 0 <= made.began <= _LATEST):
+        raise ValueError(times)
+    return made

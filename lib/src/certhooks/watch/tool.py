@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, NoReturn, Optional
 
@@ -127,6 +128,8 @@ def _add_limits(made: argparse.ArgumentParser) -> None:
 def _settings(args: argparse.Namespace) -> Settings:
     from certhooks.watch import settings
 
+    if args.config and not args.config.exists():
+        raise UsageError(f"there is no {args.config}", hint="leave --config out for /etc/certhooks/notify.conf")
     return settings.read(args.config or settings.DEFAULT)
 
 
@@ -213,14 +216,16 @@ def _reconcile(args: argparse.Namespace, screen: cli.Screen) -> int:
     made = Reconcile(folder, screen, limits, seconds=args.timeout, jobs=args.jobs, at_once=args.now)
     if args.dry_run:
         return _show_plan(screen, *made.plan(), at_once=args.now)
-    try:
-        with Journal(folder).lock("certhooks reconcile", Deadline(0.0)):
-            outcome = made.run()
-            told = _tell_people(screen, folder, settings, outcome.overview)
-    except BusyError:
-        screen.tell("", "another reconcile is at work")
-        return 0
-    return _show(screen, outcome) or told
+    with ExitStack() as held:
+        try:
+            held.enter_context(Journal(folder).lock("certhooks reconcile", Deadline(0.0)))
+        except BusyError:
+            screen.tell("", "another reconcile is at work")
+            return 0
+        outcome = made.run()
+        code = _show(screen, outcome)
+        told = _tell_people(screen, folder, settings, outcome.overview)
+    return code or told
 
 
 def _show_plan(screen: cli.Screen, overview: Overview, tasks: Sequence[Task], *, at_once: bool) -> int:
@@ -243,10 +248,14 @@ def _show(screen: cli.Screen, outcome: Outcome) -> int:
             screen.error(Error(ended.error, hint=f"{task.typed} -v"), who=task.where)
         else:
             screen.say(f"{task.where}: {'looked at' if task.look else 'repaired'} ({task.why})")
+    if outcome.problem:
+        cli.log_error(outcome.problem)
+        screen.error(outcome.problem)
     for finding in outcome.overview.findings:
         cli.log_error(Error(finding.text), who=finding.kind)
         screen.error(Error(finding.text, hint=finding.hint))
-    return outcome.exit_code or (CertmongerError.exit_code if outcome.overview.findings else 0)
+    problem = outcome.problem.exit_code if outcome.problem else 0
+    return outcome.exit_code or problem or (CertmongerError.exit_code if outcome.overview.findings else 0)
 
 
 def _tell_people(screen: cli.Screen, folder: Path, settings: Settings, overview: Overview) -> int:
@@ -274,16 +283,14 @@ def _forget(args: argparse.Namespace, screen: cli.Screen) -> int:
     from certhooks.watch.survey import Survey
 
     journal = Journal(_state_dir(args))
-    known = Survey(0.0, journal.folder).watched([])
-    for device in args.devices:
-        targets = [
-            placement.target
-            for one in known
-            for placement in one.placements
-            if device in {placement.label, placement.target}
-        ]
+    placements = [placement for one in Survey(0.0, journal.folder).watched([]) for placement in one.placements]
+    wanted = {
+        device: [each.target for each in placements if device in {each.label, each.target}] for device in args.devices
+    }
+    for device, targets in wanted.items():
         if not targets:
             raise UsageError(f"nothing is known of {device[:80]!r}", hint="certhooks status shows what is")
+    for device, targets in wanted.items():
         for target in targets:
             journal.forget(target)
             screen.say(f"{device}: forgotten ({target})")

@@ -1,0 +1,333 @@
+"""``certhooks status|reconcile|forget`` on a host without certmonger; its install commands are scripts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from certhooks.deadline import Deadline
+from certhooks.errors import BusyError, StateError
+from certhooks.journal import DONE, RUNNING, UNDONE, Attempt, Journal
+from certhooks.watch import leaves, notify, reconcile, schedule, tool
+from tests.lab.site import Done, call, script
+
+if TYPE_CHECKING:
+    from pytest_mock import MockerFixture
+
+    from tests.lab.ca import CA
+
+NAME = "gp.example.com"
+LEVELS = ("ok", "warning", "critical", "unknown")
+
+
+class Host:
+    """One-off pushes by scripts: each device has its own, ``DEVICE/pan_instcert``."""
+
+    def __init__(self, folder: Path, ca: CA) -> None:
+        self.folder = folder
+        self.ca = ca
+        self.state = folder / "state"
+        self.log = folder / "log"
+        self.own = ["--state-dir", str(self.state), "--log-file", str(self.log)]
+
+    def device(self, name: str, text: str = "echo done", *, pushed: bool = False, **facts: Any) -> Path:
+        """Let a certificate have been pushed to a device, or not quite, by a script with that text."""
+        home = self.folder / name
+        home.mkdir(exist_ok=True)
+        issued = self.ca.issue(f"{name}.example.com")
+        (home / "cert.pem").write_bytes(issued.cert_pem)
+        command = home / "pan_instcert"
+        command.write_text(f"#!/bin/sh\necho run >>{home}/runs\n{text}\n")
+        command.chmod(0o700)
+        where = f"{name}.example.com"
+        words = [str(command), "-b", "-c", where, "-C", str(home / "cert.pem"), "-p", "GP", "--timeout", "60", where]
+        attempt = {"fingerprint": "ab" * 32, "started": time.time() - 60, "ended": time.time() - 59, "outcome": DONE}
+        if pushed:
+            leaf = leaves.of_file(home / "cert.pem")
+            assert leaf
+            attempt["fingerprint"] = leaf.fingerprint
+        record = Journal(self.state).record(f"pan {where} {where}")
+        record.attempts = [Attempt(**{**attempt, "command": words, "cwd": "/", **facts})]
+        record._write()
+        return home
+
+    def runs(self, name: str) -> int:
+        """Return how often a device's script was run."""
+        note = self.folder / name / "runs"
+        return len(note.read_text().splitlines()) if note.exists() else 0
+
+    def certhooks(self, *words: str) -> Done:
+        """Run the command in this process."""
+        return call(tool.main, [*words, *self.own])
+
+    def status(self) -> dict[str, Any]:
+        """Return what status shows, whose exit status is the number of its level."""
+        done = self.certhooks("status", "--json")
+        shown: dict[str, Any] = json.loads(done.out)
+        assert done.code == LEVELS.index(shown["level"]), done
+        return shown
+
+    def placement(self, name: str) -> dict[str, Any]:
+        """Return what status shows of a device."""
+        shown = self.status()
+        [found] = [each for one in shown["watched"] for each in one["placements"] if each["label"].startswith(name)]
+        return dict(found)
+
+
+@pytest.fixture
+def host(tmp_path: Path, root: CA, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """Make a host on which nothing was pushed yet."""
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/no-bus")
+    monkeypatch.chdir(tmp_path)
+    return Host(tmp_path, root)
+
+
+def test_what_is_out_of_step_is_run_once_and_waited_with(host: Host) -> None:
+    """Failures are told with their exit code and command, and the next try comes after a pause."""
+    bad = host.device("bad", "echo 'pan_instcert: error: no connection' >&2; exit 4")
+    host.device("well", pushed=True)
+    assert {finding["kind"] for finding in host.placement("bad")["findings"]} == {"behind"}
+    done = host.certhooks("reconcile")
+    assert (done.code, done.out) == (4, "")
+    error, hint = done.err.splitlines()
+    assert error == "certhooks: error: bad.example.com: no connection"
+    assert hint.startswith(f"certhooks: hint: {bad}/pan_instcert -b -c bad.example.com ")
+    assert hint.endswith(" bad.example.com -v")
+    assert host.certhooks("reconcile") == Done(0, "", "")
+    assert (host.runs("bad"), host.runs("well")) == (1, 0)
+    shown = host.placement("bad")
+    assert (shown["failure"], shown["failures"]) == ("no connection", 1)
+    assert shown["next_try"]
+    assert host.certhooks("reconcile", "--now").code == 4
+    assert host.runs("bad") == 2
+    assert host.placement("bad")["failures"] == 2
+    assert "as before, for the 2th time" in host.log.read_text()
+
+
+def test_a_command_that_claims_to_have_done_it(host: Host) -> None:
+    """It ended well and the device still lacks the certificate: in vain, told, and not run in a loop."""
+    host.device("fw", "exit 0")
+    done = host.certhooks("reconcile")
+    assert (done.code, done.err) == (0, "")
+    assert host.certhooks("reconcile").out == ""
+    assert host.runs("fw") == 1
+    assert host.placement("fw")["failure"].startswith("the install command ended well, but fw.example.com does not")
+
+
+def test_what_is_in_step_again_begins_anew(host: Host) -> None:
+    """Once repaired, the next failure is the first."""
+    host.device("fw", "exit 4")
+    host.certhooks("reconcile")
+    host.device("fw", "exit 4", pushed=True)
+    host.certhooks("reconcile")
+    host.device("fw", "exit 4")
+    assert host.certhooks("reconcile").code == 4, "no pause is left of before"
+    assert host.placement("fw")["failures"] == 1
+
+
+def test_while_another_run_is_at_it_nothing_is_forgotten(host: Host) -> None:
+    """Certmonger or a person has it in hand just now: reconcile leaves it alone, and keeps its count."""
+    host.device("fw", "exit 4")
+    host.certhooks("reconcile")
+    before = schedule.Tries(host.state)._known
+    host.device("fw", "exit 4", outcome=RUNNING, ended=None)
+    with Journal(host.state).lock("pan fw.example.com", Deadline(1)):
+        assert host.placement("fw")["running"]
+        assert host.certhooks("reconcile", "--now") == Done(0, "", "")
+    assert schedule.Tries(host.state)._known == before
+    assert host.runs("fw") == 1
+
+
+def test_a_look_that_finds_all_well(host: Host) -> None:
+    """A day after the last time the command itself looks, and then not for a day."""
+    host.device("fw", pushed=True, started=time.time() - 2 * 86400, ended=time.time() - 2 * 86400)
+    done = host.certhooks("reconcile")
+    assert done == Done(0, "fw.example.com: looked at (it was not looked at for a day)\n", "")
+    assert host.certhooks("reconcile") == Done(0, "", "")
+
+
+def test_a_dry_run(host: Host) -> None:
+    """What would be run and why, and what only later; or that there is nothing to do."""
+    assert host.certhooks("reconcile", "--dry-run").out == "nothing to do\n"
+    host.device("fw", "exit 4")
+    first, second = host.certhooks("reconcile", "--dry-run").out.splitlines()
+    assert first.startswith(f"fw.example.com: would run, now: {host.folder}/fw/pan_instcert -b -c ")
+    assert second == "fw.example.com: because it does not have the certificate that it should have"
+    assert host.runs("fw") == 0
+    host.certhooks("reconcile")
+    assert "would run, not before 2" in host.certhooks("reconcile", "--dry-run").out
+    assert "would run, now: " in host.certhooks("reconcile", "--dry-run", "--now").out
+    assert host.runs("fw") == 1
+
+
+def running(note: Path) -> bool:
+    """Tell whether the process runs whose number is in a file."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{note.read_text().strip()}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_an_interrupted_run_leaves_nothing_running_and_loses_nothing(host: Host, number: int, code: int) -> None:
+    """The command that runs is asked to end and waited for, no other is started, and what had failed is remembered."""
+    wait = "trap 'echo $? >taken-back; exit 143' TERM; echo $$ >{0}/pid; cd {0}; while :; do sleep 0.1; done"
+    host.device("aa", "exit 4")
+    long = host.device("bb", wait.format(host.folder / "bb"))
+    host.device("cc", "exit 4")
+    words = [script("certhooks"), "reconcile", "--jobs", "1", *host.own]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        while not (long / "pid").exists() or not (long / "pid").read_text().strip():
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(number)
+        _out, err = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert "interrupted: the commands that run are asked to take back what they began" in err
+    assert (long / "taken-back").exists()
+    assert not running(long / "pid")
+    assert [host.runs(name) for name in ("aa", "bb", "cc")] == [1, 1, 0]
+    host.device("bb", "exit 4")
+    host.certhooks("reconcile")
+    assert [host.runs(name) for name in ("aa", "bb", "cc")] == [1, 2, 1], (
+        "the pause of the failure counts, of the others none"
+    )
+
+
+def test_what_it_had_no_time_for_comes_next(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After half an hour nothing more is started, so that people are told; the next run begins with the rest."""
+    for name in ("aa", "bb"):
+        host.device(name, "sleep 0.3; exit 4")
+    monkeypatch.setattr(reconcile, "_STARTS_WITHIN", 0.2)
+    for _ in range(2):
+        assert host.certhooks("reconcile", "--jobs", "1").code == 4
+    assert [host.runs(name) for name in ("aa", "bb")] == [1, 1]
+
+
+def test_a_full_disk_hides_no_result(host: Host, mocker: MockerFixture) -> None:
+    """What was tried cannot be kept: results and messages go out all the same, and it is an error."""
+    host.device("fw", "exit 0")
+    mocker.patch.object(schedule.Tries, "save", side_effect=StateError("no space left on device"))
+    queue = mocker.patch.object(notify, "queue")
+    done = host.certhooks("reconcile")
+    assert done.code == StateError.exit_code
+    assert "repaired" in done.out
+    assert "error: no space left on device" in done.err
+    assert queue.called
+
+
+def test_a_queue_that_is_busy_is_not_another_reconcile(host: Host, mocker: MockerFixture) -> None:
+    """Results are shown, and that people could not be told is an error of its own."""
+    host.device("fw", "exit 4")
+    mocker.patch.object(notify, "queue", side_effect=BusyError("another run holds what was told"))
+    done = host.certhooks("reconcile")
+    assert done.code == BusyError.exit_code
+    assert "fw.example.com: exit status 4" in done.err
+    assert "another run holds what was told" in done.err
+
+
+def test_two_timers_at_once(host: Host) -> None:
+    """The second one leaves the first alone and says nothing; a dry run needs no turn."""
+    host.device("fw")
+    with Journal(host.state).lock("certhooks reconcile", Deadline(1)):
+        assert host.certhooks("reconcile") == Done(0, "", "")
+        assert "would run" in host.certhooks("reconcile", "--dry-run").out
+    assert host.runs("fw") == 0
+
+
+def test_without_certmonger_files_are_enough(host: Host) -> None:
+    """A host whose certificates an ACME client renews has no certmonger to miss; one that knows nothing has."""
+    assert [finding["kind"] for finding in host.status()["findings"]] == ["certmonger"]
+    assert host.certhooks("reconcile").code == 11
+    host.device("fw", pushed=True)
+    assert host.status()["level"] == "ok"
+
+
+def test_status_makes_nothing(host: Host) -> None:
+    """Neither its folder nor that of any command."""
+    host.status()
+    assert sorted(path.name for path in host.folder.iterdir()) == ["log"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--frob"],
+        ["--warning", "soon"],
+        ["--state-dir"],
+        ["--config", "/nonexistent/notify.conf"],
+        ["--html", "/nonexistent/x"],
+    ],
+    ids=" ".join,
+)
+def test_what_a_monitor_cannot_be_told_is_unknown(host: Host, words: list[str]) -> None:
+    """Wrong words and files that cannot be used end with Nagios's 3, not with a number that means something else."""
+    done = host.certhooks("status", *words)
+    assert done.code == 3
+    assert done.err.startswith("certhooks: error: ")
+
+
+def test_a_state_folder_that_is_not_ours(host: Host) -> None:
+    """A monitor sees one line that says so; nothing is run by what is in it."""
+    host.device("fw")
+    host.state.chmod(0o755)
+    done = host.certhooks("status")
+    assert done.code == 3
+    assert done.out.startswith(f"certhooks UNKNOWN - the state folder {host.state} is open to others")
+    assert host.certhooks("reconcile").code == StateError.exit_code
+    assert host.runs("fw") == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_status_as_another_user(host: Host) -> None:
+    """Who may not read the journal is told to be root, with the number for unknown."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:  # unlike the test's own, open to all
+        Path(folder).chmod(0o755)
+        host.state = Path(folder) / "state"
+        host.device("fw")
+        host.own[1] = str(host.state)
+        assert host.certhooks("status").code == 2
+        os.seteuid(65534)
+        try:
+            done = host.certhooks("status")
+        finally:
+            os.seteuid(0)
+    assert done.code == 3, done
+    assert done.out.startswith("certhooks UNKNOWN - cannot use the state folder")
+    assert "hint: run as root" in done.err
+
+
+def test_forget(host: Host) -> None:
+    """The named devices and no others, by label or target; a name that is not known changes nothing."""
+    for name in ("aa", "bb", "cc"):
+        host.device(name)
+    done = host.certhooks("forget", "aa.example.com", "dd.example.com")
+    assert (done.code, "nothing is known of 'dd.example.com'" in done.err) == (1, True)
+    assert len(host.status()["watched"]) == 3
+    first, second = (f"pan {name}.example.com {name}.example.com" for name in ("aa", "bb"))
+    done = host.certhooks("forget", "aa.example.com", second)
+    assert done == Done(0, f"aa.example.com: forgotten ({first})\n{second}: forgotten ({second})\n", "")
+    assert [one["name"] for one in host.status()["watched"]] == ["cc.example.com"]
+
+
+def test_hostile_texts_reach_every_form_of_output(host: Host) -> None:
+    """Half letters, escapes and newlines in journals are shown harmlessly: table, JSON, page, metrics, reconcile."""
+    odd = "a\ud800\x1b[31m\x00\nb<script>"
+    host.device("fw", f"printf '%s' '{odd[2:]}' | tr -d '\\0'; exit 1".replace("\x00", ""), outcome=UNDONE, message=odd)
+    for words in (["status"], ["status", "-v"], ["status", "--html", "page"], ["status", "--prometheus", "metrics"]):
+        done = host.certhooks(*words)
+        assert done.code == 2, done
+        assert not {"\x1b", "\x00"} & set(done.out + done.err)
+    assert "<script>" not in (host.folder / "page").read_text()
+    assert host.placement("fw")["failure"]
+    done = host.certhooks("reconcile")
+    assert done.code == 1
+    assert "\x1b" not in done.err
