@@ -25,6 +25,7 @@ RESUBMIT = f"getcert resubmit -f {CERT_FILE}"
 LOG = Path("/var/log/pan_instcert.log")
 _COMMAND_SECONDS = 60.0
 _COMMIT_FAILED = 13
+_CRITICAL = 2
 
 
 class StepFailedError(Exception):
@@ -151,12 +152,16 @@ class Story:
 
     def _way_out(self, old: Served) -> None:
         screen = self.screen
+        screen.heading("certmonger never repeats it, and says that all is well. certhooks status does not")
+        output = self._run("certhooks status", status=_CRITICAL)
+        screen.check("it is critical, and says why", "CRITICAL" in output and "not installed" in output)
         screen.heading("The firewall is mended. First a look: --dry-run")
         with self._unchanged("nothing was changed"):
             output = self._run(INSTCERT.replace(" -c", " --dry-run -c"))
         screen.check("it tells what it would do", "would replace" in output)
-        screen.heading("Then the same command as before")
-        self._run(INSTCERT)
+        screen.heading("Then what a timer does every five minutes")
+        output = self._run("certhooks reconcile")
+        screen.check("it says what it repaired", "repaired" in output)
         screen.note("The portal serves:")
         new = self._served()
         screen.check("the renewed certificate is served", new == self.stage.kept() != old)

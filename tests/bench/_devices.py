@@ -21,10 +21,10 @@ PROFILES = ("GP_PORTAL", "GP_GATEWAY")
 
 
 class Devices:
-    """Starts the process and asks it; each method of ``_Server`` is a method here."""
+    """Starts the process and asks it; ``program`` answers by ``serve``."""
 
-    def __init__(self, python: str) -> None:
-        argv = [python, str(Path(__file__))]
+    def __init__(self, python: str, program: Path = Path(__file__)) -> None:
+        argv = [python, str(program)]
         self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
     def __enter__(self) -> Self:
@@ -116,8 +116,8 @@ class _Server:
         return time.process_time()
 
 
-def _serve() -> None:
-    server = _Server()
+def serve(server: Any) -> None:
+    """Call the methods that the lines on standard input name, until it ends, and then ``stop``."""
     for line in sys.stdin:
         what, how = json.loads(line)
         print(json.dumps(getattr(server, what)(**how)), flush=True)
@@ -126,4 +126,4 @@ def _serve() -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    _serve()
+    serve(_Server())

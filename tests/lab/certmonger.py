@@ -85,9 +85,9 @@ class CertmongerLab:
             self.stop()
             raise
 
-    def start_daemon(self) -> None:
-        """Start certmonger alone (after ``stop_daemon``)."""
-        self._daemon = self._spawn(["certmonger", "-S", "-n", "-d", "3"], self._answers)
+    def start_daemon(self, seconds: float = START_SECONDS) -> None:
+        """Start certmonger alone (after ``stop_daemon``); it answers when it has read its requests, 30 a second."""
+        self._daemon = self._spawn(["certmonger", "-S", "-n", "-d", "3"], self._answers, seconds)
 
     def stop_daemon(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Stop certmonger and leave bus and state; its running hooks live on, as they do with SIGTERM."""
@@ -218,9 +218,11 @@ class CertmongerLab:
                 path.mkdir(exist_ok=True)
         return {name: str(path) for name, path in found.items()}
 
-    def _spawn(self, command: list[str], ready: Callable[[], object]) -> subprocess.Popen[bytes]:
+    def _spawn(
+        self, command: list[str], ready: Callable[[], object], seconds: float = START_SECONDS
+    ) -> subprocess.Popen[bytes]:
         env = {"DBUS_SYSTEM_BUS_ADDRESS": self.address, **self._daemon_env()}
-        return self._daemons.start(command, self.log, ready, env=env)
+        return self._daemons.start(command, self.log, ready, env=env, seconds=seconds)
 
     def _answers(self) -> bool:
         bus = DBusAddress("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus")

@@ -60,8 +60,9 @@ class Daemons:
         *,
         env: Mapping[str, str] | None = None,
         family: bool = False,
+        seconds: float = START_SECONDS,
     ) -> subprocess.Popen[bytes]:
-        """Start a daemon that stays in the foreground, and return it when ``ready()`` is true.
+        """Start a daemon that stays in the foreground, and return it when ``ready()`` is true, within ``seconds``.
 
         ``family``: in a process namespace (needs root), for one whose children change user and would outlive it.
 
@@ -80,7 +81,7 @@ class Daemons:
                 cwd="/",
             )
         self._running[daemon] = signal.SIGKILL if family else signal.SIGTERM  # unshare ignores all but SIGKILL
-        end = time.monotonic() + START_SECONDS
+        end = time.monotonic() + seconds
         while not ready():
             if daemon.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(f"{command[0]} did not start:\n{tail(log)}")

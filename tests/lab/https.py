@@ -22,7 +22,7 @@ _IDLE_SECONDS = 120.0
 Identity = tuple[bytes, bytes]  # certificate chain and private key, PEM
 
 
-@functools.lru_cache(maxsize=512)
+@functools.lru_cache(maxsize=4096)
 def context_of(identity: Identity) -> Optional[ssl.SSLContext]:
     """Return a server's TLS context; None when the two do not fit: such a web server does not start."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

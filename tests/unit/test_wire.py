@@ -24,6 +24,7 @@ from certhooks.errors import (
 )
 from certhooks.trust import Trust, fingerprint
 from tests.lab.ca import CA
+from tests.lab.https import Listener
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -352,6 +353,28 @@ def test_the_probe_sees_what_is_served_whatever_it_is(ca: CA, server: Server) ->
     assert probe.first(server.address).fingerprint == issued.sha256
     assert probe.serves(server.address, issued.sha256)
     assert not probe.serves(server.address, "0" * 64)
+
+
+def test_the_probe_never_resumes_a_session(ca: CA) -> None:
+    """A resumed session would show the certificate of the first handshake for ever: each look is a whole handshake."""
+    issued = ca.issue(["localhost"])
+    resumed: list[bool] = []
+    seen = threading.Semaphore(0)
+
+    def served(tls: ssl.SSLSocket) -> None:
+        resumed.append(bool(tls.session_reused))
+        seen.release()
+
+    identity = (issued.fullchain_pem, issued.key_pem)
+    listener = Listener("127.0.0.1", 0, lambda: identity, served)
+    listener.start()
+    try:
+        for _ in range(3):
+            assert probe.first(Address("127.0.0.1", listener.port)).fingerprint == issued.sha256
+            assert seen.acquire(timeout=10)
+    finally:
+        listener.stop()
+    assert resumed == [False] * 3
 
 
 def test_the_probe_waits_for_the_new_certificate(ca: CA, server: Server) -> None:

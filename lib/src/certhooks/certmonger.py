@@ -7,8 +7,9 @@ certmonger 0.79.17. jeepney is imported only when a connection is opened.
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Union
 
 from certhooks import getcert
 from certhooks.advice import advice
@@ -30,6 +31,8 @@ __all__ = ["Certmonger", "Request", "advice", "quote", "split"]
 _NAME = "org.fedorahosted.certmonger"
 _ROOT = "/org/fedorahosted/certmonger"
 _TIMEOUT = 10.0  # seconds a call; certmonger answers in milliseconds, and between two saves of others in less than 1 s
+_AT_ONCE = 32  # questions that wait for their answers; the bus lets a connection have 128
+_PROPERTIES = "org.freedesktop.DBus.Properties"
 _START = "start it with: systemctl start certmonger"
 _HINTS = {
     "org.freedesktop.DBus.Error.ServiceUnknown": _START,
@@ -41,6 +44,16 @@ _HINTS = {
 
 class _GoneError(CertmongerError):
     """The object that was asked does not exist (any more)."""
+
+
+class _Call(NamedTuple):
+    """A method's call."""
+
+    path: Any
+    interface: str
+    method: str
+    signature: Optional[str] = None
+    body: tuple[Any, ...] = ()
 
 
 class Certmonger:
@@ -86,9 +99,11 @@ class Certmonger:
         if len(paths) != 1 or not isinstance(paths[0], list):
             raise CertmongerError("certmonger's list of requests is not understood")
         found = []
-        for path in paths[0]:
-            with suppress(_GoneError):  # removed since the list was made
-                found.append(self._get(path))
+        for at in range(0, len(paths[0]), _AT_ONCE):
+            some = paths[0][at : at + _AT_ONCE]
+            for path, answer in zip(some, self._answers(list(map(_properties_of, some)))):
+                if not isinstance(answer, _GoneError):  # removed since the list was made
+                    found.append(self._request(path, answer))
         return found
 
     def by_nickname(self, nickname: str) -> Optional[Request]:
@@ -123,7 +138,7 @@ class Certmonger:
         for path in (self._call(_ROOT, _NAME, "get_known_cas") or ([],))[0]:
             if self._call(path, interface, "get_nickname") != (name,):
                 continue
-            found = self._call(path, "org.freedesktop.DBus.Properties", "Get", "ss", (interface, "external-helper"))
+            found = self._call(path, _PROPERTIES, "Get", "ss", (interface, "external-helper"))
             helper = found[0][1] if found and isinstance(found[0], tuple) else ""
             if isinstance(helper, str) and helper:
                 return helper
@@ -229,8 +244,9 @@ class Certmonger:
         return request
 
     def _get(self, path: Any) -> Request:
-        interface = "org.freedesktop.DBus.Properties"
-        reply = self._call(path, interface, "GetAll", "s", (f"{_NAME}.request",))
+        return self._request(path, self._call(*_properties_of(path)))
+
+    def _request(self, path: Any, reply: tuple[Any, ...]) -> Request:
         properties = reply[0] if reply else None
         return Request.from_properties(path, properties, ca=self._ca(properties))
 
@@ -253,15 +269,37 @@ class Certmonger:
         self, path: Any, interface: str, method: str, signature: Optional[str] = None, body: tuple[Any, ...] = ()
     ) -> tuple[Any, ...]:
         """Call a method and return the reply's body."""
-        from jeepney import DBusAddress, DBusErrorResponse, new_method_call
-        from jeepney.wrappers import unwrap_msg
+        [answer] = self._answers([_Call(path, interface, method, signature, body)])
+        if isinstance(answer, _GoneError):
+            raise answer
+        return answer
 
+    def _answers(self, calls: Sequence[_Call]) -> list[Union[tuple[Any, ...], _GoneError]]:
+        """Call all before any reply is awaited, and return the replies' bodies in the calls' order.
+
+        A call to an object that is not there has its error in that place; any other error is raised.
+        """
+        from jeepney import DBusAddress, HeaderFields, new_method_call
+
+        places: dict[int, int] = {}
+        answers: dict[int, Union[tuple[Any, ...], _GoneError]] = {}
         try:
-            message = new_method_call(DBusAddress(path, _NAME, interface), method, signature, body)
-            answer = self._connection.send_and_get_reply(message, timeout=self._timeout)
-            return tuple(unwrap_msg(answer))
-        except DBusErrorResponse as error:
-            raise _refusal(error.name, error.data) from None
+            for at, call in enumerate(calls):
+                address = DBusAddress(call.path, _NAME, call.interface)
+                serial = next(self._connection.outgoing_serial)
+                places[serial] = at
+                message = new_method_call(address, call.method, call.signature, call.body)
+                self._connection.send(message, serial=serial)
+            end = time.monotonic() + self._timeout
+            while places:
+                reply = self._connection.receive(timeout=max(0.0, end - time.monotonic()))
+                at_last = places.pop(reply.header.fields.get(HeaderFields.reply_serial), None)
+                if at_last is not None:  # else a signal, or the late answer to what was given up
+                    answers[at_last] = _body(reply)
+                    end = time.monotonic() + self._timeout
+            return [answers[at] for at in range(len(calls))]
+        except CertmongerError:
+            raise
         except TimeoutError:
             raise CertmongerError(
                 f"certmonger did not answer within {self._timeout:g} s",
@@ -271,6 +309,24 @@ class Certmonger:
             raise CertmongerError(f"the connection to the system bus broke: {error}", hint=_START) from None
         except Exception as error:  # noqa: BLE001 - jeepney raises whatever a malformed message makes it stumble over
             raise CertmongerError(f"the answer on the system bus is not understood ({type(error).__name__})") from None
+
+
+def _properties_of(path: Any) -> _Call:
+    return _Call(path, _PROPERTIES, "GetAll", "s", (f"{_NAME}.request",))
+
+
+def _body(reply: Any) -> Union[tuple[Any, ...], _GoneError]:
+    """Return what a reply brings; an error is raised, but for that of an object which is not there."""
+    from jeepney import DBusErrorResponse
+    from jeepney.wrappers import unwrap_msg
+
+    try:
+        return tuple(unwrap_msg(reply))
+    except DBusErrorResponse as error:
+        refused = _refusal(error.name, error.data)
+        if isinstance(refused, _GoneError):
+            return refused
+        raise refused from None
 
 
 def _connect(timeout: float) -> Any:

@@ -23,7 +23,7 @@ from certhooks.errors import BusyError, DeadlineError, StateError
 from certhooks.secrets import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 DEFAULT = Path("/var/lib/certhooks")
 _KEPT = 20
@@ -69,6 +69,12 @@ class Attempt:
     def key(self) -> tuple[object, ...]:
         """Return what two attempts have in common that tell the same."""
         return (self.fingerprint, self.command, self.outcome, self.exit_code, self.message, self.steps, self.touches)
+
+
+_TYPES = {
+    name: (int, float) if isinstance(usual, (int, float)) else (type(usual),)
+    for name, usual in vars(Attempt("", ended=0.0)).items()
+}
 
 
 class Record:
@@ -172,12 +178,15 @@ class Journal:
 
     def record(self, target: str) -> Record:
         """Return what is known of a target; a damaged file is set aside and begun anew."""
-        path = self.folder / f"{_slug(target)}.json"
+        path = self._path(target)
         return self._read(path) or Record(path, target, [])
 
-    def records(self) -> Iterator[Record]:
-        """Yield the record of every known target."""
+    def records(self, besides: Iterable[str] = ()) -> Iterator[Record]:
+        """Yield the record of every known target, but for those named: their files are not read."""
+        left_out = {self._path(target) for target in besides}
         for path in sorted(self.folder.glob(f"*-{'[0-9a-f]' * _HASH}.json")):  # others keep lists of their own here
+            if path in left_out:
+                continue
             record = self._read(path)
             if record:
                 yield record
@@ -220,7 +229,7 @@ class Journal:
 
     def forget(self, target: str) -> bool:
         """Remove what is known of a target; tell whether anything was."""
-        path = self.folder / f"{_slug(target)}.json"
+        path = self._path(target)
         try:
             path.unlink()
         except FileNotFoundError:
@@ -228,6 +237,9 @@ class Journal:
         except OSError as e:
             raise state_error(e, path) from e
         return True
+
+    def _path(self, target: str) -> Path:
+        return self.folder / f"{_slug(target)}.json"
 
     def _read(self, path: Path) -> Optional[Record]:
         try:
@@ -250,10 +262,8 @@ class Journal:
 def _attempt(stored: dict[str, Any]) -> Attempt:
     """Return an attempt from a file; TypeError where it is not what we wrote."""
     attempt = Attempt(**stored)
-    for name, usual in vars(Attempt("", ended=0.0)).items():
-        value = getattr(attempt, name)
-        fits = isinstance(value, (int, float) if isinstance(usual, (int, float)) else type(usual))
-        if not fits and (name, value) != ("ended", None):
+    for name, value in vars(attempt).items():
+        if not isinstance(value, _TYPES[name]) and (name, value) != ("ended", None):
             raise TypeError(name)
     if not all(isinstance(text, str) for text in (*attempt.command, *attempt.touches, *attempt.endpoints)):
         raise TypeError("text")

@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import socket
 import ssl
+import time
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from certhooks.deadline import Deadline, growing
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from certhooks.address import Address
+
+
+_LEAST = 0.1  # seconds
 
 
 class Served(NamedTuple):
@@ -136,15 +141,21 @@ def _told(address: Address) -> str:
 
 
 def _look(ip: str, port: int, server_name: str, timeout: float) -> Served:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # nothing is sent and nothing believed: the caller compares the fingerprint
+    end = time.monotonic() + timeout
     try:
-        with (
-            socket.create_connection((ip, port), timeout=timeout) as plain,
-            context.wrap_socket(plain, server_hostname=server_name) as tls,
-        ):
-            der = tls.getpeercert(binary_form=True)
+        with socket.create_connection((ip, port), timeout=timeout) as plain:
+            plain.settimeout(max(_LEAST, end - time.monotonic()))  # for connecting and the handshake together
+            with _context().wrap_socket(plain, server_hostname=server_name) as tls:
+                der = tls.getpeercert(binary_form=True)
     except (OSError, ValueError) as e:
         return Served(ip, error=(getattr(e, "strerror", None) or str(e) or type(e).__name__).lower())
     return Served(ip, der or b"", "" if der else "no certificate")
+
+
+@cache
+def _context() -> ssl.SSLContext:
+    """Return what all handshakes go by; a session would be resumed only where a caller passes one on, and none does."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # nothing is sent and nothing believed: the caller compares the fingerprint
+    return context

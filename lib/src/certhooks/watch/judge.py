@@ -8,11 +8,13 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from certhooks.watch.model import DAY, Finding, Leaf, Level, Placement, Sight, Watched
+from certhooks.watch.plain import first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _SHOWN = 16  # characters of a fingerprint
+_OTHERS = 3  # certificates that are named in one finding
 _ENDS_WITHIN = 600.0  # seconds after its own deadline, for taking back what it did
 
 
@@ -36,16 +38,18 @@ class Limits(NamedTuple):
 def judge(watched: Sequence[Watched], now: float, limits: Limits) -> list[Watched]:
     """Return the certificates with what is wrong with them and with each of their targets."""
     wanted: Counter[str] = Counter()
+    places: dict[str, list[Watched]] = {}
     for one in watched:
         wanted.update({placement.target for placement in one.placements if placement.command})
+        for target in {placement.target for placement in one.placements}:
+            places.setdefault(target, []).append(one)
 
     def judged(one: Watched, placement: Placement) -> Placement:
         findings = (*placement.findings, *_of_placement(one, placement, now, limits))
         if wanted[placement.target] > 1:
-            others = sorted(
-                f"{two.name} ({two.source})" for two in watched if two is not one and _has(two, placement.target)
-            )
-            text = f"another certificate is to go to the same place: {', '.join(others)}; neither is repaired"
+            others = [f"{two.name} ({two.source})" for two in places[placement.target] if two is not one]
+            named = first(sorted(others), _OTHERS)
+            text = f"another certificate is to go to the same place: {named}; neither is repaired"
             told = Finding(
                 Level.CRITICAL,
                 "conflict",
@@ -175,7 +179,3 @@ def _seen(placement: Placement, goal: Leaf) -> bool:
 
 def _others(placement: Placement, goal: Leaf) -> list[Sight]:
     return [sight for sight in placement.served if sight.leaf and sight.leaf.fingerprint != goal.fingerprint]
-
-
-def _has(one: Watched, target: str) -> bool:
-    return any(placement.target == target for placement in one.placements)

@@ -134,7 +134,7 @@ def _target(watched: Watched, placement: Placement, now: float) -> str:
     pushed = f"<code>{text(words.short(placement.pushed))}</code> " if placement.pushed else ""
     when = spelt(words.ago(placement.pushed_at, now))
     command = f"<small><code>{text(' '.join(placement.command))}</code></small>" if placement.command else ""
-    following = "running" if placement.running else spelt(words.ago(placement.next_try, now))
+    following = spelt(words.next_try(placement, now))
     failures = f"<small>{number(placement.failures, 'failure')}</small>" if placement.failures else ""
     return (
         f"<tr><th scope=row><bdi>{text(placement.label)}</bdi>{command}<td data-n=pushed>{pushed}{when}"

@@ -1,4 +1,4 @@
-"""The model as plain JSON values."""
+"""The model as plain JSON values, and lists as plain words."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ def as_plain(value: Any, name: str = "") -> Any:
     if isinstance(value, tuple):
         return [as_plain(each) for each in value]
     return iso(value) if name in _TIMES and value is not None else value
+
+
+def first(names: list[str], most: int) -> str:
+    """Return the first of some names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def iso(seconds: float) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from certhooks import files
@@ -78,8 +79,9 @@ class Task:
         return key(self.command, self.cwd)
 
 
-def key(command: Iterable[str], cwd: str) -> str:
-    """Return what a command is remembered by."""
+@lru_cache(maxsize=4096)
+def key(command: tuple[str, ...], cwd: str) -> str:
+    """Return what a command is remembered by: the same for each of the many targets that it may have."""
     return shlex.join([cwd, *command])
 
 

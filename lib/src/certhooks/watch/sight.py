@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
     from certhooks.deadline import Deadline
 
-_AT_ONCE = 64
+_AT_ONCE = 256  # they wait more than they compute: with fewer, the timeouts of many that are silent would add up
 _SECONDS = 5.0  # for each handshake
 
 
 def look(watched: Sequence[Watched], deadline: Deadline) -> list[Watched]:
     """Return the certificates with what is served where they belong; what is not seen by the deadline stays unseen."""
-    known = {leaf.fingerprint: leaf for one in watched for leaf in _leaves(one) if leaf.not_after is not None}
+    held = sorted((leaf for one in watched for leaf in _leaves(one)), key=lambda leaf: leaf.not_before is not None)
+    known = {leaf.fingerprint: leaf for leaf in held if leaf.not_after is not None}  # the last: what is known best
     endpoints = dict.fromkeys(each for one in watched for placement in one.placements for each in placement.endpoints)
     seen: dict[str, tuple[Sight, ...]] = {}
     if endpoints:

@@ -9,7 +9,7 @@ import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
 from certhooks import installers
 from certhooks.errors import Error
@@ -30,6 +30,14 @@ CUT_OFF = "the run was cut off before its end"
 _LIVES = 7200.0  # seconds for which a run may go on whose lock we do not know
 
 
+class _Understood(NamedTuple):
+    """What a stored command would do and its words; no plan where it is none of ours, or, told, not clear."""
+
+    plan: Optional[Plan]
+    words: tuple[str, ...]
+    problem: tuple[Finding, ...] = ()
+
+
 class Survey:
     """One look at requests and journals.
 
@@ -43,6 +51,7 @@ class Survey:
         self._state_dir = state_dir
         self._journals: dict[Path, Journal] = {}
         self._claimed: set[tuple[Path, str]] = set()
+        self._plans: dict[tuple[str, tuple[str, ...]], _Understood] = {}
 
     def watched(self, requests: Sequence[Request]) -> list[Watched]:
         """Return every certificate with its targets: the requests in their order, then what only the journal knows."""
@@ -50,8 +59,9 @@ class Survey:
         by_file = {os.path.realpath(one.file): at for at, one in enumerate(found) if one.file}
         by_name = {one.name.lower(): at for at, one in reversed(list(enumerate(found)))}
         others: dict[tuple[str, str], Watched] = {}
-        for record in self._journal(self._state_dir).records():
-            if record.last and (self._state_dir, record.target) not in self._claimed:
+        claimed = [target for folder, target in self._claimed if folder == self._state_dir]
+        for record in self._journal(self._state_dir).records(besides=claimed):
+            if record.last:
                 plan, placement, problem = self._of_record(record)
                 at = None
                 if plan and plan.tracked:
@@ -61,7 +71,7 @@ class Survey:
                     found[at] = replace(found[at], placements=(*found[at].placements, placement))
                 else:
                     own = _pushed_once(plan, placement)
-                    own = replace(own, findings=tuple(problem))
+                    own = replace(own, findings=problem)
                     same = others.setdefault((own.name, own.source), own)
                     others[own.name, own.source] = replace(same, placements=(*same.placements, placement))
         return [*found, *others.values()]
@@ -78,27 +88,27 @@ class Survey:
             ca_error=request.ca_error,
             advice=request.advice(),
         )
-        plan, words, problem = _understood(lambda: split(request.post_save or ""))
+        plan, words, problem = self._understood(lambda: split(request.post_save or ""))
         if not plan:
-            return replace(made, findings=tuple(problem))
+            return replace(made, findings=problem)
         saved = _modified(request.cert_file) if request.in_post_save else None
         placements = [
-            replace(self._place(plan, place, saved), command=tuple(words), uid=request.post_save_uid or "")
+            replace(self._place(plan, place, saved), command=words, uid=request.post_save_uid or "")
             for place in plan.places
         ]
         return replace(made, placements=tuple(placements))
 
-    def _of_record(self, record: Record) -> tuple[Optional[Plan], Placement, list[Finding]]:
+    def _of_record(self, record: Record) -> tuple[Optional[Plan], Placement, tuple[Finding, ...]]:
         """Return the placement that only the journal knows, with the plan of the command that brought it there."""
         last = next((one for one in reversed(record.attempts) if one.command), record.attempts[-1])
-        plan, words, problem = _understood(lambda: last.command, last.cwd or "/")
+        plan, words, problem = self._understood(lambda: last.command, last.cwd or "/")
         place = next((one for one in plan.places if one.target == record.target), None) if plan else None
         if plan and place:
             placement = self._place(plan, place, None, record)
         else:
             placement = _placed(record, Placement(record.target, record.target), held=_may_live(record.last, self._now))
         runnable = not problem and "***" not in words  # a secret was taken out: it cannot be run again
-        return plan, replace(placement, command=tuple(words) if runnable else (), cwd=last.cwd or "/"), problem
+        return plan, replace(placement, command=words if runnable else (), cwd=last.cwd or "/"), problem
 
     def _place(self, plan: Plan, place: Place, saved: Optional[float], record: Optional[Record] = None) -> Placement:
         """Return what is known of one target; ``saved``: since when its post-save command has been running."""
@@ -111,23 +121,25 @@ class Survey:
         made = _placed(record, made, held=journal.is_held(place.device))
         return made if saved is None or made.running else replace(made, running=True, tried_at=saved)
 
+    def _understood(self, stored: Callable[[], Iterable[str]], cwd: str = "/") -> _Understood:
+        """Return what a stored command would do; the same one is looked at once, however many targets it has."""
+        words: tuple[str, ...] = ()
+        try:
+            words = tuple(stored())
+            if (cwd, words) not in self._plans:
+                known = installers.recognise(words)
+                plan = installers.plan(*known, cwd) if known else None
+                self._plans[cwd, words] = _Understood(plan, words)
+        except Error as e:
+            text = f"its install command is not understood: {e}"
+            hint = e.hint or (f"see {shlex.join(words)}" if words else None)
+            return _Understood(None, words, (Finding(Level.CRITICAL, "unknown", text, hint),))
+        return self._plans[cwd, words]
+
     def _journal(self, folder: Path) -> Journal:
         if folder not in self._journals:
             self._journals[folder] = Journal(folder)
         return self._journals[folder]
-
-
-def _understood(stored: Callable[[], Iterable[str]], cwd: str = "/") -> tuple[Optional[Plan], list[str], list[Finding]]:
-    """Return what a stored command would do and its words; no plan where it is none of ours, or, told, not clear."""
-    words: list[str] = []
-    try:
-        words = list(stored())
-        known = installers.recognise(words)
-        return (installers.plan(*known, cwd) if known else None), words, []
-    except Error as e:
-        text = f"its install command is not understood: {e}"
-        hint = e.hint or (f"see {shlex.join(words)}" if words else None)
-        return None, words, [Finding(Level.CRITICAL, "unknown", text, hint)]
 
 
 def _placed(record: Record, bare: Placement, *, held: bool) -> Placement:

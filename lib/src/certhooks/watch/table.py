@@ -60,8 +60,9 @@ def _line(row: words.Row, now: float) -> _Line:
         cells[2] = placement.label
         cells[4] = f"{pushed} {words.ago(placement.pushed_at, now)}".strip()
         out_of_step = words.in_step(watched, placement) is False
-        cells[_SERVED] = ("! " if out_of_step else "") + _served(words.wanted(watched, placement), placement, now)
-        cells[7] = "running" if placement.running else words.ago(placement.next_try, now)
+        seen = _served(words.wanted(watched, placement), placement, now)
+        cells[_SERVED] = f"! {seen}" if seen and out_of_step else seen
+        cells[7] = words.next_try(placement, now)
     return _Line(row.level, tuple(words.clean(cell) or "-" for cell in cells), out_of_step)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from certhooks.watch import words
 from certhooks.watch.markup import badge, day, spelt, text
 from certhooks.watch.model import DAY, Leaf, Level
+from certhooks.watch.plain import first
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -105,7 +106,7 @@ class Scale(NamedTuple):
 def _row(place: int, watched: Watched, scale: Scale) -> str:
     level = watched.level
     shown = "" if level is Level.OK else badge(level)
-    labels = words.first([each.label for each in watched.placements], _NAMES)
+    labels = first([each.label for each in watched.placements], _NAMES)
     return (
         f"<tr class=l{level:d}><th scope=row><a href=#c{place}><bdi>{text(words.title(watched))}</bdi></a>"
         f"<small>{shown}{text(f'on {labels}' if labels else 'on no target')}</small>"
@@ -133,7 +134,7 @@ def _words(watched: Watched, now: float) -> str:
     said = []
     away = [each for each in watched.placements if words.in_step(watched, each) is False]
     if away:
-        names = words.first([_away(watched, each, now) for each in away], _NAMES)
+        names = first([_away(watched, each, now) for each in away], _NAMES)
         said.append(f"<small class=l2>out of step: {text(names)}</small>")
     for placement, finding in words.told_of(watched)[:1]:
         if finding.level is not Level.OK:

@@ -148,6 +148,13 @@ def left(leaf: Leaf, now: float) -> str:
     return span(leaf.not_after - now) if leaf.not_after > now else f"ended {span(now - leaf.not_after)} ago"
 
 
+def next_try(placement: Placement, now: float) -> str:
+    """Return when its command is run again."""
+    if placement.running:
+        return "running"
+    return "now" if placement.next_try is not None and placement.next_try <= now else ago(placement.next_try, now)
+
+
 def ago(seconds: Optional[float], now: float) -> str:
     """Return a time as seen from now; empty when there is none."""
     if seconds is None:
@@ -161,12 +168,6 @@ def moment(seconds: float) -> datetime:
         return datetime.fromtimestamp(seconds, tz=timezone.utc).astimezone()
     except (OverflowError, ValueError, OSError):
         return datetime.fromisoformat("0001-01-02T00:00:00+00:00" if seconds < 0 else "9999-12-30T00:00:00+00:00")
-
-
-def first(names: list[str], most: int) -> str:
-    """Return the first of some names, and how many more there are."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def title(watched: Watched) -> str:
