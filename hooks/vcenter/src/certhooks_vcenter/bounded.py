@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import socket
 import ssl
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 _MOST = 16 * 1024 * 1024  # bytes of a reply, as for our own connections
 _SHORTEST = 0.05
 
 
 class Socket(ssl.SSLSocket):
-    """Reads until the run's time is over, and no more than a reply may have."""
+    """Reads until the run's time is over, and no more than a reply may have; once ``time_left`` is set.
 
-    time_left: Callable[[], float] = staticmethod(lambda: float("inf"))
+    Others that use the same context have bounds of their own.
+    """
+
+    time_left: Optional[Callable[[], float]] = None
     longest = 30.0  # seconds to wait for anything at all
     _got = 0
 
@@ -23,6 +26,8 @@ class Socket(ssl.SSLSocket):
         Raises:
             TimeoutError, OSError: beyond them.
         """
+        if self.time_left is None:
+            return super().recv_into(*args, **named)
         left = self.time_left()
         if left <= 0:
             raise socket.timeout("no time is left")

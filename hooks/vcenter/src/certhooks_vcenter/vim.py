@@ -36,6 +36,7 @@ class Vim(http.Client):
 
     def __init__(self, address: Address, context: Callable[[], ssl.SSLContext], credentials: Credentials) -> None:
         super().__init__(address, context)
+        self.timeout = _SECONDS
         self._credentials = credentials
         self._stub: Any = None
         self._content: Any = None
