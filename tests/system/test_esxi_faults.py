@@ -331,3 +331,16 @@ def test_a_mode_that_is_not_shown_is_told(estate: Estate) -> None:
     done = estate.push(*estate.pair(NAMES[0]), "--vcenter", VC, NAMES[0])
     assert done.code == 0, done
     assert "does not show vpxd.certmgmt.mode" in done.err
+
+
+@pytest.mark.parametrize("how", ["drips", "without end"])
+def test_a_reply_that_never_ends(estate: Estate, how: str) -> None:
+    """It drips for ever, or is longer than anything is: the run ends when its time is over, or at once."""
+    [host] = estate.esxi()
+    whole = soap._ENVELOPE.format("<X>" + "y" * (40_000_000 if how == "without end" else 2000) + "</X>").encode()
+    spoil(estate, "FindByDnsName", lambda _request: Reply(200, whole, "text/xml", pause=0.1 * (how == "drips")))
+    began = time.monotonic()
+    done = estate.push(*estate.pair(NAMES[0]), "--vcenter", VC, "--timeout", "3", NAMES[0])
+    assert done.code in {4, 16}, done
+    assert time.monotonic() - began < 10
+    assert host.host.changes == []

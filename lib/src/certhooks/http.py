@@ -189,6 +189,7 @@ class Client:
     def __init__(self, address: Address, context: Callable[[], ssl.SSLContext]) -> None:
         self.address = address
         self.time_left: Callable[[], float] = lambda: float("inf")
+        self.timeout = 30.0  # seconds for the connection and for each reply
         self._context = context
         self._connection: Optional[Connection] = None
 
@@ -196,7 +197,7 @@ class Client:
     def connection(self) -> Connection:
         """The connection, which need not be open yet."""
         if self._connection is None:
-            self._connection = Connection(self.address, self._context(), time_left=self.time_left)
+            self._connection = Connection(self.address, self._context(), timeout=self.timeout, time_left=self.time_left)
         return self._connection
 
     def close(self) -> None:

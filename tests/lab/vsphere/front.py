@@ -42,4 +42,4 @@ class _Handler(Handler):
         """Answer one request."""
         headers = {name.lower(): value for name, value in self.headers.items()}
         reply = self.server.answer(rest.Request(self.command, self.path, headers, body))
-        self.reply(reply.status, reply.body, reply.content_type, headers=reply.headers)
+        self.reply(reply.status, reply.body, reply.content_type, headers=reply.headers, pause=reply.pause)

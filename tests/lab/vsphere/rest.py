@@ -27,6 +27,7 @@ class Reply(NamedTuple):
     body: bytes = b""
     content_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
+    pause: float = 0.0  # seconds after each byte
 
 
 NOT_FOUND = Reply(404, b"<html><body>Not Found</body></html>", "text/html")

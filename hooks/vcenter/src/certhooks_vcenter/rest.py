@@ -50,6 +50,7 @@ class Client(http.Client):
 
     def __init__(self, address: Address, context: Callable[[], ssl.SSLContext], credentials: Credentials) -> None:
         super().__init__(address, context)
+        self.timeout = _SECONDS
         self._credentials = credentials
         self._dialect = _DIALECTS[0]
         self._session = ""

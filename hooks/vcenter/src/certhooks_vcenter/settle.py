@@ -135,11 +135,7 @@ class Settling:
             raise UploadRefusedError(str(self._unsure), hint=self._unsure.hint) from self._unsure
         quiet = not self._gone and now - self._began > _NOTHING_HAPPENS
         if quiet:
-            how = (
-                "the connection broke during the replacement"
-                if self._unsure
-                else "the replacement was answered with yes"
-            )
+            how = "the connection broke during the replacement" if self._unsure else "the replacement was told as done"
             raise ActivationError(
                 f"{how}, and {self._client.address} has not carried it out", hint="run the same command again"
             )

@@ -17,7 +17,7 @@ from certhooks import http, trust
 from certhooks.address import is_ip
 from certhooks.deadline import growing
 from certhooks.errors import ConnectionLostError, CredentialsError, Error, UnreachableError
-from certhooks_vcenter import about
+from certhooks_vcenter import about, bounded
 from certhooks_vcenter.replies import RefusedError, harmless
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Vim(http.Client):
 
     def __init__(self, address: Address, context: Callable[[], ssl.SSLContext], credentials: Credentials) -> None:
         super().__init__(address, context)
+        self.timeout = _SECONDS
         self._credentials = credentials
         self._stub: Any = None
         self._content: Any = None
@@ -58,7 +59,7 @@ class Vim(http.Client):
             port=self.address.port,
             path="/sdk",
             version=api,
-            sslContext=self._context(),
+            sslContext=bounded.Context(self._context(), self.time_left),
             httpConnectionTimeout=_SECONDS,
         )
         with self.told("what it is"):
