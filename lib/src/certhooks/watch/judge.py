@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, NamedTuple, Optional
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Optional
 from certhooks.watch.model import DAY, Finding, Leaf, Level, Placement, Sight, Watched
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 _SHOWN = 16  # characters of a fingerprint
 _ENDS_WITHIN = 600.0  # seconds after its own deadline, for taking back what it did
@@ -35,25 +34,16 @@ class Limits(NamedTuple):
 
 def judge(watched: Sequence[Watched], now: float, limits: Limits) -> list[Watched]:
     """Return the certificates with what is wrong with them and with each of their targets."""
-    wanted: Counter[str] = Counter()
+    wanted: dict[str, set[tuple[str, str, str]]] = {}
     for one in watched:
-        wanted.update({placement.target for placement in one.placements if placement.command})
+        for placement in one.placements:
+            for slot in _slots(placement):
+                wanted.setdefault(slot, set()).add((one.name, one.source, placement.target))
 
     def judged(one: Watched, placement: Placement) -> Placement:
         findings = (*placement.findings, *_of_placement(one, placement, now, limits))
-        if wanted[placement.target] > 1:
-            others = sorted(
-                f"{two.name} ({two.source})" for two in watched if two is not one and _has(two, placement.target)
-            )
-            text = f"another certificate is to go to the same place: {', '.join(others)}; neither is repaired"
-            told = Finding(
-                Level.CRITICAL,
-                "conflict",
-                text,
-                "take the post-save command from one: getcert start-tracking -i ID -C ''",
-            )
-            findings = (told, *findings)
-        return replace(placement, findings=findings)
+        rivals = set().union(*(wanted[slot] for slot in _slots(placement))) - {(one.name, one.source, placement.target)}
+        return replace(placement, findings=(*_conflict(rivals), *findings))
 
     return [
         replace(
@@ -84,6 +74,19 @@ def day(seconds: Optional[float]) -> str:
         return datetime.fromtimestamp(seconds, tz=timezone.utc).strftime("%Y-%m-%d")
     except (OverflowError, ValueError, OSError):
         return "a date beyond the calendar"
+
+
+def _slots(placement: Placement) -> tuple[str, ...]:
+    """Return what of its device only one certificate can have that somebody is to bring there."""
+    return (placement.target, *placement.slots) if placement.command else ()
+
+
+def _conflict(rivals: Iterable[tuple[str, str, str]]) -> Iterator[Finding]:
+    others = sorted(f"{name} ({source})" for name, source, _target in rivals)
+    if others:
+        text = f"another certificate is to go to the same place: {', '.join(others)}; neither is repaired"
+        hint = "take the post-save command from one: getcert start-tracking -i ID -C ''; or: certhooks forget FQDN"
+        yield Finding(Level.CRITICAL, "conflict", text, hint)
 
 
 def _of_certificate(one: Watched, now: float, limits: Limits) -> Iterator[Finding]:
@@ -181,7 +184,3 @@ def _seen(placement: Placement, goal: Leaf) -> bool:
 
 def _others(placement: Placement, goal: Leaf) -> list[Sight]:
     return [sight for sight in placement.served if sight.leaf and sight.leaf.fingerprint != goal.fingerprint]
-
-
-def _has(one: Watched, target: str) -> bool:
-    return any(placement.target == target for placement in one.placements)
