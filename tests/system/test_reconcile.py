@@ -306,6 +306,24 @@ def test_a_one_off_push_is_repeated_too(enrolled: EnrolledSite) -> None:
     assert enrolled.status()["watched"] == []
 
 
+def test_what_was_put_in_its_place_by_hand_is_not_undone(enrolled: EnrolledSite) -> None:
+    """A second one-off push into the same profile makes the first one history: it is neither looked at nor repaired."""
+    fw = enrolled.firewall()
+    portal = fw.add_portal("GP_PORTAL")
+    for name in (NAME, "other.example.test"):
+        enrolled.certificate(name)
+        push = enrolled.process("pan_instcert", *enrolled.argv("-c", name, "-p", "GP_PORTAL", fw), env=enrolled.env())
+        assert push.code == 0, push
+    new = served(portal)
+    age_the_journal(enrolled, 86_500)
+    done = enrolled.certhooks("reconcile")
+    assert [line for line in done.out.splitlines() if "looked at" not in line] == [], done
+    assert served(portal) == new
+    assert [one["name"] for one in enrolled.status()["watched"]] == ["other.example.test"]
+    assert len(enrolled.certhooks("forget", f"localhost:{fw.port}").out.splitlines()) == 2
+    assert enrolled.status()["watched"] == []
+
+
 def test_a_command_that_hangs_ends_and_the_others_go_on(enrolled: EnrolledSite) -> None:
     """A device that takes the connection and says nothing costs its own deadline; the others are repaired meanwhile."""
     fw, portal = installed(enrolled)

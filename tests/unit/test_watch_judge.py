@@ -231,6 +231,17 @@ def test_two_certificates_for_one_place() -> None:
     assert [kind for kind, _text in found[1][1:]] == ["behind"]
 
 
+def test_two_targets_in_one_slot_of_a_device() -> None:
+    """Two names on a firewall for one profile, even for one certificate: each would take it from the other."""
+    profile = ("fw1 GP (shared)",)
+    first, second = (replace(WELL, target=target, slots=profile) for target in ("pan fw1 a", "pan fw1 b"))
+    assert [kind for _level, kind, _text in (placed(slots=profile))] == []
+    found = judged(replace(TRACKED, placements=(first, second)))
+    assert [(each.kind, "gp.example.com (id-1)" in each.text) for each in found] == [("conflict", True)] * 2
+    free = replace(second, slots=("fw1 OTHER (shared)",))
+    assert judged(replace(TRACKED, placements=(first, free))) == []
+
+
 def test_what_is_no_conflict() -> None:
     """A former push that has no command, or two commands for the same certificate, undo nothing."""
     bare = replace(TRACKED, source="id-2", placements=(replace(WELL, command=()),))

@@ -382,6 +382,44 @@ def test_a_push_that_the_post_save_command_does_not_repeat(host: Host) -> None:
     assert one.placements[1].looks
 
 
+@pytest.mark.parametrize("later", ["once", "tracked"])
+def test_what_something_else_took_the_place_of_is_history(host: Host, later: str) -> None:
+    """Another certificate, or name, went into a profile since: to bring the former one back would undo that."""
+    state = Survey(NOW, host.state)
+    host.file("old.example.com")
+    old = host.command("old.example.com", "-b", "fw1")
+    host.attempt(old, Attempt("ab" * 32, started=NOW - 3 * HOUR, outcome=DONE))
+    new = host.command(f"{later}.example.com", *(["-b"] if later == "once" else []), "-s", "OTHER", "fw1")
+    if later == "tracked":
+        host.tracked("tracked.example.com", new)
+    else:
+        host.file("once.example.com")
+    host.attempt(new, Attempt("", started=NOW - 2 * HOUR, outcome=UNDONE, message="no"))
+    assert [one.name for one in host.look() if one.placements] == [f"{later}.example.com"]
+    names = [one.name for one in state.watched(host.requests, history=True) if one.placements]
+    assert sorted(names) == sorted(["old.example.com", f"{later}.example.com"])
+    host.attempt(old, Attempt("ab" * 32, started=NOW - HOUR, outcome=DONE))
+    names = [one.name for one in host.look() if one.placements]
+    assert sorted(names) == sorted(["old.example.com", *(["tracked.example.com"] if later == "tracked" else [])])
+
+
+def test_certificates_side_by_side_on_a_device_are_no_history(host: Host) -> None:
+    """Other profiles, other places on the device, or another device are other slots."""
+    lines = [
+        ["-p", "ONE", "fw1"],
+        ["-p", "TWO", "-s", "THREE", "fw1"],
+        ["-p", "ONE", "--vsys", "vsys2", "fw1"],
+        ["-p", "ONE", "fw2"],
+        ["fw1"],
+    ]
+    for at, words in enumerate(lines):
+        name = f"{at}.example.com"
+        host.file(name)
+        line = shlex.join(["pan_instcert", "-b", "-c", name, "-C", str(host.certs), *words])
+        host.attempt(line, Attempt("ab" * 32, started=NOW - at, outcome=DONE))
+    assert len(host.look()) == len(lines)
+
+
 def test_a_command_that_installs_again_is_not_run_for_a_look(host: Host) -> None:
     """``--force`` would change the device every day."""
     line = host.command("gp.example.com", "--force", "fw1")

@@ -29,12 +29,14 @@ class Place(NamedTuple):
     """Where the certificate is to go: an address, the lock's name of the device there, the journal's of the target.
 
     ``served``: whether the address itself serves the certificate afterwards, as far as that is known without asking.
+    ``slots`` of the device are what only one certificate can have at a time, where that is not the whole target.
     """
 
     address: Address
     device: str
     target: str
     served: bool = False
+    slots: tuple[str, ...] = ()
 
 
 def add_common_name(made: argparse.ArgumentParser) -> None:

@@ -139,7 +139,8 @@ def places(args: argparse.Namespace) -> list[install.Place]:
 
     wanted = wish(args)
     devices = install.addresses(args.devices, f"{PROG} -c {args.common_name} fw01.example.com")
-    return [install.Place(each, device_name(each), journal_name(each, wanted)) for each in devices]
+    slots = tuple(f"{profile} ({wanted.where})" for profile in wanted.profiles)
+    return [install.Place(each, device_name(each), journal_name(each, wanted), slots=slots) for each in devices]
 
 
 def _install(args: argparse.Namespace, screen: cli.Screen) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, NamedTuple, Optional
@@ -11,7 +10,7 @@ from certhooks.watch.model import DAY, Finding, Leaf, Level, Placement, Sight, W
 from certhooks.watch.plain import first
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 _SHOWN = 16  # characters of a fingerprint
 _OTHERS = 3  # certificates that are named in one finding
@@ -37,27 +36,16 @@ class Limits(NamedTuple):
 
 def judge(watched: Sequence[Watched], now: float, limits: Limits) -> list[Watched]:
     """Return the certificates with what is wrong with them and with each of their targets."""
-    wanted: Counter[str] = Counter()
-    places: dict[str, list[Watched]] = {}
+    wanted: dict[str, set[tuple[str, str, str]]] = {}
     for one in watched:
-        wanted.update({placement.target for placement in one.placements if placement.command})
-        for target in {placement.target for placement in one.placements}:
-            places.setdefault(target, []).append(one)
+        for placement in one.placements:
+            for slot in _slots(placement):
+                wanted.setdefault(slot, set()).add((one.name, one.source, placement.target))
 
     def judged(one: Watched, placement: Placement) -> Placement:
         findings = (*placement.findings, *_of_placement(one, placement, now, limits))
-        if wanted[placement.target] > 1:
-            others = [f"{two.name} ({two.source})" for two in places[placement.target] if two is not one]
-            named = first(sorted(others), _OTHERS)
-            text = f"another certificate is to go to the same place: {named}; neither is repaired"
-            told = Finding(
-                Level.CRITICAL,
-                "conflict",
-                text,
-                "take the post-save command from one: getcert start-tracking -i ID -C ''",
-            )
-            findings = (told, *findings)
-        return replace(placement, findings=findings)
+        rivals = set().union(*(wanted[slot] for slot in _slots(placement))) - {(one.name, one.source, placement.target)}
+        return replace(placement, findings=(*_conflict(rivals), *findings))
 
     return [
         replace(
@@ -88,6 +76,19 @@ def day(seconds: Optional[float]) -> str:
         return datetime.fromtimestamp(seconds, tz=timezone.utc).strftime("%Y-%m-%d")
     except (OverflowError, ValueError, OSError):
         return "a date beyond the calendar"
+
+
+def _slots(placement: Placement) -> tuple[str, ...]:
+    """Return what of its device only one certificate can have that somebody is to bring there."""
+    return (placement.target, *placement.slots) if placement.command else ()
+
+
+def _conflict(rivals: Iterable[tuple[str, str, str]]) -> Iterator[Finding]:
+    others = sorted(f"{name} ({source})" for name, source, _target in rivals)
+    if others:
+        text = f"another certificate is to go to the same place: {first(others, _OTHERS)}; neither is repaired"
+        hint = "take the post-save command from one: getcert start-tracking -i ID -C ''; or: certhooks forget FQDN"
+        yield Finding(Level.CRITICAL, "conflict", text, hint)
 
 
 def _of_certificate(one: Watched, now: float, limits: Limits) -> Iterator[Finding]:

@@ -87,6 +87,7 @@ class Placement:
         command: what installs the certificate there, started in ``cwd``, by ``uid`` where that is not our own; it has
             ``timeout`` seconds by itself.
         looks: whether it may be run to see if all is well; not if that would install again, or it has nothing to bring.
+        slots: what it takes, beside the target itself, that no other certificate can have at the same time.
         pushed: what was last brought there with success, and ``pushed_at`` when that was last seen to be so.
         tried_at: when the last attempt began; ``failure`` how it ended, empty where it ended well; ``failures`` how
             many in succession did not.
@@ -103,6 +104,7 @@ class Placement:
     uid: str = ""
     timeout: float = 900.0
     looks: bool = True
+    slots: tuple[str, ...] = ()
     pushed: Optional[Leaf] = None
     pushed_at: Optional[float] = None
     tried_at: Optional[float] = None

@@ -64,15 +64,27 @@ class Survey:
         self._by_file: dict[str, int] = {}
         self._by_name: dict[str, int] = {}
 
-    def watched(self, requests: Sequence[Request]) -> list[Watched]:
-        """Return every certificate with its targets: the requests in their order, then what only the journal knows."""
+    def watched(self, requests: Sequence[Request], *, history: bool = False) -> list[Watched]:
+        """Return every certificate with its targets: the requests in their order, then what only the journal knows.
+
+        ``history``: also what something else was put in the place of since: to bring it back would undo that.
+        """
         self._found = [_bare(request) for request in requests]
         self._by_file = {os.path.realpath(one.file): at for at, one in enumerate(self._found) if one.file}
         self._by_name = {one.name.lower(): at for at, one in reversed(list(enumerate(self._found)))}
         for at, request in enumerate(requests):
             self._add_request(at, request)
+        pushed = []
         for record in self._own.records(besides=self._claimed.copy()):
-            self._add_record(record)
+            if record.damaged:
+                self._add_damaged(record)
+            elif record.attempts:
+                pushed.append(self._of_record(record))
+        now_there = [placement for one in (*self._found, *self._others.values()) for placement in one.placements]
+        newest = _newest([*now_there, *(placement for _plan, placement, _problem in pushed)])
+        for plan, placement, problem in pushed:
+            if history or not any(newest[slot] > (placement.tried_at or 0.0) for slot in placement.slots):
+                self._add_pushed(plan, placement, problem)
         return [*self._found, *self._others.values()]
 
     def _add_request(self, at: int, request: Request) -> None:
@@ -98,18 +110,14 @@ class Survey:
         else:
             self._found[owner] = _with(self._found[owner], *placements)
 
-    def _add_record(self, record: Record) -> None:
+    def _add_damaged(self, record: Record) -> None:
+        text = "its journal cannot be read: what it should have is not known"
+        hint = f"install there again, or: rm {shlex.quote(str(record.path))}"
+        finding = Finding(Level.CRITICAL, "unknown", text, hint)
+        self._add_other(Watched(record.target, str(record.path), "journal", findings=(finding,)))
+
+    def _add_pushed(self, plan: Optional[Plan], placement: Placement, problem: tuple[Finding, ...]) -> None:
         """Add what only the journal knows."""
-        if record.damaged:
-            text = "its journal cannot be read: what it should have is not known"
-            hint = f"install there again, or: rm {shlex.quote(str(record.path))}"
-            lost = Watched(record.target, str(record.path), "journal")
-            self._others[lost.name, lost.source] = replace(
-                lost, findings=(Finding(Level.CRITICAL, "unknown", text, hint),)
-            )
-        if not record.attempts:
-            return
-        plan, placement, problem = self._of_record(record)
         owner = self._owner(plan, None) if plan and plan.tracked else None
         if owner is not None:
             placement = replace(placement, findings=(_unhooked(self._found[owner], placement),))
@@ -158,7 +166,13 @@ class Survey:
     def _place(self, plan: Plan, place: Place, record: Optional[Record] = None, *, uid: str = "") -> Placement:
         """Return what is known of one target."""
         probes = (*([str(place.address)] if place.served else []), *plan.probes)
-        bare = Placement(place.target, str(place.address), timeout=plan.timeout, endpoints=tuple(dict.fromkeys(probes)))
+        bare = Placement(
+            place.target,
+            str(place.address),
+            slots=tuple(f"{place.device} {slot}" for slot in place.slots),
+            timeout=plan.timeout,
+            endpoints=tuple(dict.fromkeys(probes)),
+        )
         try:
             journal = self._opened(plan.state_dir, uid) if plan.state_dir and not record else self._own
         except StateError as e:
@@ -216,6 +230,15 @@ def _bare(request: Request) -> Watched:
         ca_error=request.ca_error,
         advice=request.advice(),
     )
+
+
+def _newest(placements: Iterable[Placement]) -> dict[str, float]:
+    """Return when something was put into each slot last, or when that was tried."""
+    found: dict[str, float] = {}
+    for placement in placements:
+        for slot in placement.slots:
+            found[slot] = max(found.get(slot, 0.0), placement.tried_at or 0.0)
+    return found
 
 
 def _with(one: Watched, *placements: Placement) -> Watched:

@@ -283,7 +283,8 @@ def _forget(args: argparse.Namespace, screen: cli.Screen) -> int:
     from certhooks.watch.survey import Survey
 
     journal = Journal(_state_dir(args))
-    placements = [placement for one in Survey(0.0, journal.folder).watched([]) for placement in one.placements]
+    known = Survey(0.0, journal.folder).watched([], history=True)
+    placements = [placement for one in known for placement in one.placements]
     wanted = {
         device: [each.target for each in placements if device in {each.label, each.target}] for device in args.devices
     }
