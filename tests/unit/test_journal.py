@@ -175,3 +175,33 @@ def test_long_commands_and_messages_fill_no_disk(journal: Journal) -> None:
     assert attempts[-1].command == command
     assert len(attempts) == 20
     assert journal.record("pan fw01:443").failures() == 20
+
+
+@pytest.mark.parametrize(
+    ("history", "command"),
+    [
+        (["done A"], "A"),
+        (["done A", "unchanged B"], "A"),
+        (["done A", "unchanged B", "unchanged C"], "A"),
+        (["unchanged A", "unchanged B"], "A"),
+        (["done A", "undone B"], "B"),
+        (["done A", "undone B", "unchanged C"], "C"),  # A was given up for B
+        (["done A", "unready B"], "A"),
+        (["unready A"], "A"),
+        (["done A", "failed B", "failed B"], "B"),
+        (["done A", "done B"], "B"),
+        (["unchanged A", "unready B"], "A"),
+    ],
+)
+def test_the_command_that_is_repeated(tmp_path: Path, history: list[str], command: str) -> None:
+    """The newest that changed something or tried to: neither a look nor words that led nowhere take its place."""
+    record = Journal(tmp_path / "state").record("pan fw01:443")
+    for outcome, word in map(str.split, history):
+        fingerprint = "" if outcome == "unready" else "ab" * 32
+        attempt = record.begin(Attempt(fingerprint=fingerprint, command=[word], cwd=f"/{word}"))
+        record.end(attempt, "undone" if outcome == "unready" else outcome)
+    kept = Journal(tmp_path / "state").record("pan fw01:443")
+    repeated = kept.repeated()
+    assert repeated
+    assert (repeated.command, repeated.cwd) == ([command], f"/{command}")
+    assert sum(bool(one.command) for one in kept.attempts) == 1

@@ -331,3 +331,31 @@ def test_hostile_texts_reach_every_form_of_output(host: Host) -> None:
     done = host.certhooks("reconcile")
     assert done.code == 1
     assert "\x1b" not in done.err
+
+
+def test_what_is_no_file_is_written_into_and_not_replaced(host: Host) -> None:
+    """A device, a pipe and a link stay what they are; a link's file is replaced whole."""
+    host.device("fw01", pushed=True)
+    pipe, link, page = host.folder / "pipe", host.folder / "link", host.folder / "page.html"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert host.certhooks("status", "--prometheus", str(pipe)).code == 0
+        assert b"# HELP" in os.read(reader, 65536)
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    page.write_text("old")
+    link.symlink_to(page)
+    assert host.certhooks("status", "--html", str(link)).code == 0
+    assert link.is_symlink()
+    assert "<html" in page.read_text()
+    assert host.certhooks("status", "--html", os.devnull).code == 0
+    assert Path(os.devnull).is_char_device()
+
+
+def test_a_device_that_is_not_there_any_more_can_be_forgotten(host: Host) -> None:
+    """A one-off push to a name that was mistyped is told with the command that drops it."""
+    host.device("typo", outcome=UNDONE, message="cannot resolve typo.example.com")
+    [finding] = [each for each in host.placement("typo")["findings"] if each["kind"] == "behind"]
+    assert finding["hint"].endswith("certhooks forget typo.example.com")

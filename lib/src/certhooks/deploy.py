@@ -118,7 +118,7 @@ class Deployment:
                 list(pool.map(_Push.push, [push for push in pushes if push.rank > 0]))
             except BaseException:
                 self.deadline.interrupt()
-                self._alert("interrupted: taking back what was begun; a commit that runs is waited for first")
+                self._alert("interrupted: taking back what was begun, where that can be; what runs there is waited for")
                 raise
         return self.results
 

@@ -90,8 +90,6 @@ class Record:
     def begin(self, attempt: Attempt) -> Attempt:
         """Write down that an attempt starts."""
         attempt.started = time.time()
-        for older in self.attempts if attempt.command else []:
-            older.command = []  # of a thousand devices, in each of their journals
         self.attempts = [*self.attempts, attempt][-_KEPT:]
         self._write()
         return attempt
@@ -108,8 +106,29 @@ class Record:
         before = self.attempts[-2] if len(self.attempts) > 1 else None
         if before and attempt is self.attempts[-1] and before.key() == attempt.key() and not before.steps:
             attempt.count = before.count + 1
+            if outcome == UNCHANGED and before.command:
+                attempt.command, attempt.cwd = before.command, before.cwd
             self.attempts.remove(before)
+        kept = self.repeated()
+        for one in self.attempts:
+            if one is not kept:
+                one.command = []  # it may name a thousand devices, in each of whose journals it stands
         self._write()
+
+    def repeated(self) -> Optional[Attempt]:
+        """Return the attempt whose command brings the certificate there again; None where no command is known.
+
+        That is the newest that changed something or tried to. One that only found all well, or failed on its own words
+        before it had a certificate, was perhaps a look with words that would not do for a push.
+        """
+        with_command = [one for one in reversed(self.attempts) if one.command]
+        settled = False
+        for one in with_command:
+            if one.outcome in {DONE, STAGED} or (one.fingerprint and one.outcome != UNCHANGED and not settled):
+                return one
+            settled |= one.outcome == UNCHANGED
+        found_well = [one for one in with_command if one.outcome == UNCHANGED]
+        return next(iter([*found_well, *with_command]), None)
 
     def unfinished(self) -> list[str]:
         """Return what attempts that left something behind touched: after a kill, a failed undo, or a staged change."""

@@ -165,7 +165,7 @@ class VCenterTarget(Target):
             )
         if bundle.chain and not probe.trusted(self._address, [certs.to_pem(root) for root in self._roots]):
             remark = f"{self._address} does not serve the intermediate CAs: clients that know the root alone refuse it"
-            self.run.warn(f"{remark} ({'report that' if self._fullchain else 'try --fullchain'})")
+            self.run.warn(f"{remark}; vCenter keeps the chain that a certificate came with: renew it, with --fullchain")
 
     def rollback(self) -> Undone:
         """Tell what is left: nothing can be put back, since vCenter does not give the former key away."""

@@ -123,7 +123,7 @@ def read(path: Path, *, shared: bool = False) -> Credentials:
         return Credentials(*_from_key(found["key"], path), shared=shared)
     username = found.get("username", "")
     if not username or ":" in username or not username.isprintable():
-        raise CredentialsError(f"no key= and no username= in {path}", hint=_FORM)
+        raise CredentialsError(f"no key= and no username=, without blanks around the =, in {path}", hint=_FORM)
     if found.get("password"):
         return Credentials(username, Secret(found["password"]), shared=shared)
     if found.get("password_command"):

@@ -101,9 +101,7 @@ def _of_certificate(one: Watched, now: float, limits: Limits) -> Iterator[Findin
 
 
 def _of_placement(one: Watched, placement: Placement, now: float, limits: Limits) -> Iterator[Finding]:
-    retry = "certhooks reconcile" if placement.command else None
-    if retry and placement.failure:
-        retry = "mend what it says; then, without waiting: certhooks reconcile --now"
+    retry = _retry(one, placement)
     if placement.running:
         since = now - (placement.tried_at or now)
         if since > placement.timeout + _ENDS_WITHIN:
@@ -125,6 +123,14 @@ def _of_placement(one: Watched, placement: Placement, now: float, limits: Limits
         yield from _time_left("the certificate that is served", leaf, now, limits, retry)
     if one.leaf is None and not others:
         yield from _time_left("the certificate", goal, now, limits, None)
+
+
+def _retry(one: Watched, placement: Placement) -> Optional[str]:
+    if not placement.command or not placement.failure:
+        return "certhooks reconcile" if placement.command else None
+    hint = "mend what it says; then, without waiting: certhooks reconcile --now"
+    gone = f"; or, if it is not to have it any more: certhooks forget {placement.label}"
+    return hint + (gone if one.origin != "certmonger" else "")
 
 
 def _out_of_step(placement: Placement, goal: Leaf, retry: Optional[str]) -> Iterator[Finding]:

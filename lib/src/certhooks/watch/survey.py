@@ -144,7 +144,7 @@ class Survey:
 
     def _of_record(self, record: Record) -> tuple[Optional[Plan], Placement, tuple[Finding, ...]]:
         """Return the placement that only the journal knows, with the plan of the command that brought it there."""
-        last = next((one for one in reversed(record.attempts) if one.command), record.attempts[-1])
+        last = record.repeated() or record.attempts[-1]
         cwd = last.cwd or "/"
         plan, words, problem = self._understood(lambda: last.command, cwd)
         place = next((one for one in plan.places if one.target == record.target), None) if plan else None

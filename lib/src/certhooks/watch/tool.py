@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -196,13 +197,19 @@ def _write(args: argparse.Namespace, screen: cli.Screen, overview: Overview) -> 
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a file that others may read: a web server, node_exporter."""
+    """Write a file that others may read: a web server, node_exporter; into what is no file, such as /dev/stdout."""
     from certhooks import files
 
+    data = text.encode(errors="replace")
     try:
-        files.replace(path, text.encode(), mode=0o644)
-    except OSError as e:
-        raise UsageError(f"cannot write {path}: {(e.strerror or str(e)).lower()}") from e
+        if path.exists() and not path.is_file():
+            with path.open("wb") as stream:
+                stream.write(data)
+        else:
+            files.replace(Path(os.path.realpath(path)), data, mode=0o644)
+    except (OSError, ValueError) as e:
+        reason = getattr(e, "strerror", None) or str(e)
+        raise UsageError(f"cannot write {path}: {reason.lower()}") from e
 
 
 def _reconcile(args: argparse.Namespace, screen: cli.Screen) -> int:
