@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from certhooks import installers
 from certhooks.deadline import Deadline
 from certhooks.errors import BusyError, StateError
 from certhooks.journal import DONE, RUNNING, UNDONE, Attempt, Journal
@@ -253,6 +254,11 @@ def test_without_certmonger_files_are_enough(host: Host) -> None:
     assert host.certhooks("reconcile").code == 11
     host.device("fw", pushed=True)
     assert host.status()["level"] == "ok"
+    places = installers.plan("esxi_instcert", words := ["--csr", "localhost:1"]).places
+    record = Journal(host.state).record(places[0].target)
+    record.end(record.begin(Attempt("ab" * 32, command=["esxi_instcert", *words])), DONE)
+    assert host.placement("localhost:1")["findings"][0]["kind"] == "silent"
+    assert host.status()["findings"] == [], "a device that makes its own key is none of certmonger's"
 
 
 def test_status_makes_nothing(host: Host) -> None:
