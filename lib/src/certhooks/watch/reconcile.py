@@ -115,7 +115,7 @@ class Reconcile:
                 raise
 
     def _run_one(self, task: Task, tries: Tries, goals: str) -> Ended:
-        where = ", ".join(placement.label for placement in task.placements)
+        where = task.where
         self._screen.tell(where, f"running its install command: {task.why}")
         _log.info("%s: running %s, because: %s", where, shlex.join(task.command), task.why)
         seconds = task.timeout + GRACE if self._seconds is None else self._seconds

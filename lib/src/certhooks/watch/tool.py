@@ -234,10 +234,9 @@ def _show_plan(screen: cli.Screen, overview: Overview, tasks: Sequence[Task], *,
     from certhooks.watch.plain import iso
 
     for task in tasks:
-        where = ", ".join(placement.label for placement in task.placements)
         when = "now" if at_once or task.due <= overview.at else f"not before {iso(task.due)}"
-        screen.say(f"{where}: would run, {when}: {shlex.join(task.command)}")
-        screen.say(f"{where}: because {task.why}")
+        screen.say(f"{task.where}: would run, {when}: {shlex.join(task.command)}")
+        screen.say(f"{task.where}: because {task.why}")
     if not tasks:
         screen.say("nothing to do")
     return 0
@@ -246,11 +245,10 @@ def _show_plan(screen: cli.Screen, overview: Overview, tasks: Sequence[Task], *,
 def _show(screen: cli.Screen, outcome: Outcome) -> int:
     """Say what was run and how it ended, nothing where nothing was: cron would mail it. Return the exit code."""
     for task, ended in outcome.ended:
-        where = ", ".join(placement.label for placement in task.placements)
         if ended.code:
-            screen.error(Error(ended.error, hint=f"{shlex.join(task.command)} -v"), who=where)
+            screen.error(Error(ended.error, hint=f"{shlex.join(task.command)} -v"), who=task.where)
         else:
-            screen.say(f"{where}: {'looked at' if task.look else 'repaired'} ({task.why})")
+            screen.say(f"{task.where}: {'looked at' if task.look else 'repaired'} ({task.why})")
     if outcome.problem:
         cli.log_error(outcome.problem)
         screen.error(outcome.problem)
