@@ -195,8 +195,12 @@ def test_what_cannot_be_started_is_told(command: list[str], settings: dict[str, 
 @pytest.mark.parametrize("uid", ["nobody", "65534"])
 def test_it_runs_as_who_has_set_it(uid: str) -> None:
     """User, groups and home are those of the post-save command's user, by name or number."""
-    home = pwd.getpwnam("nobody").pw_dir
-    assert sh("id -un; id -u; id -G; echo $HOME", uid=uid).lines == ("nobody", "65534", "65534", home)
+    home, groups = pwd.getpwnam("nobody").pw_dir, os.getgroups()
+    os.setgroups([54321])
+    try:
+        assert sh("id -un; id -u; id -G; echo $HOME", uid=uid).lines == ("nobody", "65534", "65534", home)
+    finally:
+        os.setgroups(groups)
 
 
 def test_no_descriptor_of_ours_is_passed_on() -> None:

@@ -112,7 +112,7 @@ def test_a_task_is_the_command_as_it_was_stored(tries: Tries) -> None:
     [task] = tasks(overview(WELL, BEHIND, second), tries)
     assert (task.command, task.cwd, task.uid, task.timeout, task.why) == (COMMAND, "/", "7", 60.0, LACKS)
     assert [placement.label for placement in task.placements] == ["fw1", "fw2"]
-    assert task.key == NAME
+    assert (task.key, task.where) == (NAME, "fw1, fw2")
     other = replace(BEHIND, cwd="/srv")
     assert len(tasks(overview(BEHIND, other), tries)) == 2
 
@@ -293,5 +293,6 @@ def test_a_thousand_devices_in_one_command_cost_no_time(tries: Tries) -> None:
     everything = overview(*(replace(BEHIND, command=command, target=str(number)) for number in range(3000)))
     [task] = tasks(everything, tries)
     assert len(task.placements) == 3000
+    assert task.where == ", ".join(["fw1"] * 10) + " and 2990 more"
     with_next_tries(everything, tries)
     assert time.monotonic() - began < 5

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from certhooks import installers
 from certhooks.deadline import Deadline
 from certhooks.errors import BusyError, StateError
 from certhooks.journal import DONE, RUNNING, UNDONE, Attempt, Journal
@@ -183,17 +184,21 @@ def test_an_interrupted_run_leaves_nothing_running_and_loses_nothing(host: Host,
     host.device("aa", "exit 4")
     long = host.device("bb", wait.format(host.folder / "bb"))
     host.device("cc", "exit 4")
-    words = [script("certhooks"), "reconcile", "--jobs", "1", *host.own]
+    words = ["env", "--default-signal=INT", script("certhooks"), "reconcile", "--jobs", "1", *host.own]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
-        while not (long / "pid").exists() or not (long / "pid").read_text().strip():
-            assert process.poll() is None
-            time.sleep(0.02)
-        process.send_signal(number)
-        _out, err = process.communicate(timeout=20)
+        try:
+            while not (long / "pid").exists() or not (long / "pid").read_text().strip():
+                assert process.poll() is None
+                time.sleep(0.02)
+            process.send_signal(number)
+            _out, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
+            if running(long / "pid"):
+                os.kill(int((long / "pid").read_text()), signal.SIGKILL)
     assert process.returncode == code
     assert "interrupted: the commands that run are asked to take back what they began" in err
-    assert (long / "taken-back").exists()
-    assert not running(long / "pid")
+    assert (long / "taken-back").exists(), "it was waited for"
     assert [host.runs(name) for name in ("aa", "bb", "cc")] == [1, 1, 0]
     host.device("bb", "exit 4")
     host.certhooks("reconcile")
@@ -249,6 +254,11 @@ def test_without_certmonger_files_are_enough(host: Host) -> None:
     assert host.certhooks("reconcile").code == 11
     host.device("fw", pushed=True)
     assert host.status()["level"] == "ok"
+    places = installers.plan("esxi_instcert", words := ["--csr", "localhost:1"]).places
+    record = Journal(host.state).record(places[0].target)
+    record.end(record.begin(Attempt("ab" * 32, command=["esxi_instcert", *words])), DONE)
+    assert host.placement("localhost:1")["findings"][0]["kind"] == "silent"
+    assert host.status()["findings"] == [], "a device that makes its own key is none of certmonger's"
 
 
 def test_status_makes_nothing(host: Host) -> None:

@@ -30,6 +30,7 @@ _LOOK = "it was not looked at for a day"
 _LOOKS = 100  # at most one in so many targets is looked at only because it is time to, but always some
 _SOME = 4
 _LONGEST_ERROR = 500  # characters
+_SHOWN = 10  # targets
 _KEY = 32  # characters of a hash
 _LATEST = 253402300799.0  # the end of the year 9999
 _SKEW = 3600.0  # seconds; a time that is further ahead is of a clock that was wrong
@@ -68,11 +69,6 @@ class Task:
     look: bool = False
 
     @property
-    def where(self) -> str:
-        """The names of its targets, for people."""
-        return ", ".join(placement.label for placement in self.placements)
-
-    @property
     def typed(self) -> str:
         """The command as it can be typed into a shell, from anywhere."""
         return ("" if self.cwd == "/" else f"cd {shlex.quote(self.cwd)} && ") + shlex.join(self.command)
@@ -81,6 +77,13 @@ class Task:
     def key(self) -> str:
         """What tells this command from others."""
         return key(self.command, self.cwd)
+
+    @property
+    def where(self) -> str:
+        """Its targets in one line for people."""
+        labels = [placement.label for placement in self.placements]
+        more = f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else ""
+        return ", ".join(labels[:_SHOWN]) + more
 
 
 @lru_cache(maxsize=10_000)  # a command may name a thousand devices, and is asked for with each of them
