@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
 from certhooks import installers
-from certhooks.errors import CredentialsError, StateError
+from certhooks.errors import CredentialsError, NotServedError, StateError
 from certhooks.watch import schedule
 from certhooks.watch.judge import in_step
 from certhooks.watch.observe import assess, look
@@ -90,7 +90,8 @@ class Reconcile:
             ended = self._run_all(due, tries, schedule.goals(seen.watched))
             if ended:
                 seen = self._look()
-                self._remember(tries, seen, {task.key: how.code for task, how in ended})
+                unseen = self._remember(tries, seen, {task.key: how.code for task, how in ended})
+                ended = [(task, unseen.get(task.key, how)) for task, how in ended]
         finally:
             problem = self._save(tries, seen)
         return Outcome(assess(seen, tries, self._limits), tuple(ended), problem)
@@ -118,7 +119,8 @@ class Reconcile:
     def _run_one(self, task: Task, tries: Tries, goals: str) -> Ended:
         where, installer = task.where, (installers.recognise(task.command) or ("",))[0]
         if installer in self._refused:
-            return Ended(CredentialsError.exit_code, (f"it was not run: {self._refused[installer]} refused our login",))
+            told = f"it was not run: {self._refused[installer]} refused our login"
+            return Ended(CredentialsError.exit_code, told=told)
         self._screen.tell(where, f"running its install command: {task.why}")
         _log.info("%s: running %s, because: %s", where, task.typed, task.why)
         seconds = task.timeout + GRACE if self._seconds is None else self._seconds
@@ -132,13 +134,14 @@ class Reconcile:
         if not ended.code:
             _log.info("%s: the install command ended well", where)
         elif before.error == ended.error:
-            _log.error("%s: as before, for the %dth time (exit status %d)", where, before.times + 1, ended.code)
+            _log.error("%s: as before, %d times now (exit status %d)", where, before.times + 1, ended.code)
         else:
             _log.error("%s: %s (exit status %d)", where, ended.error, ended.code)
         return ended
 
-    def _remember(self, tries: Tries, seen: Look, codes: Mapping[str, int]) -> None:
-        """Forget what was in vain where all is in step again; what ended well and is not was in vain too."""
+    def _remember(self, tries: Tries, seen: Look, codes: Mapping[str, int]) -> dict[str, Ended]:
+        """Forget what was in vain where all is in step again; return what ended well and is not: in vain too."""
+        unseen: dict[str, Ended] = {}
         goals = schedule.goals(seen.watched)
         for name, places in schedule.by_command(seen.watched).items():
             if any(placement.running for _one, placement in places):
@@ -150,6 +153,8 @@ class Reconcile:
                 error = f"the install command ended well, but {wrong[0].label} does not have the certificate"
                 now = self._clock()
                 tries.failed(name, error, goals=goals[name], began=now, at=now)
+                unseen[name] = Ended(NotServedError.exit_code, told=error)
+        return unseen
 
     def _save(self, tries: Tries, seen: Look) -> Optional[StateError]:
         try:

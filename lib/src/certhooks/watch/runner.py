@@ -28,15 +28,21 @@ _NOT_STARTED = 127
 
 
 class Ended(NamedTuple):
-    """How a command ended: its exit code (negative for a signal) and the last lines of what it printed, redacted."""
+    """How a command ended: its exit code (negative for a signal) and the last lines of what it printed, redacted.
+
+    ``told``: what is to be said of it in place of those lines.
+    """
 
     code: int
-    lines: tuple[str, ...]
+    lines: tuple[str, ...] = ()
     late: bool = False
+    told: str = ""
 
     @property
     def error(self) -> str:
         """What it said last of an error, in one line."""
+        if self.told:
+            return self.told
         said = [line.partition(": error: ")[2] for line in self.lines if ": error: " in line]
         last = said[-1] if said else next(iter(self.lines[-1:]), "it said nothing")
         if self.late:
