@@ -124,14 +124,40 @@ def test_a_command_that_claims_to_have_done_it(host: Host) -> None:
 
 
 def test_what_is_in_step_again_begins_anew(host: Host) -> None:
-    """Once repaired, the next failure is the first."""
-    host.device("fw", "exit 4")
+    """Once somebody has repaired it, the next failure with the same certificate is the first."""
+    home = host.device("fw", "exit 4")
     host.certhooks("reconcile")
-    host.device("fw", "exit 4", pushed=True)
-    host.certhooks("reconcile")
-    host.device("fw", "exit 4")
+    leaf = leaves.of_file(home / "cert.pem")
+    assert leaf
+    [path] = host.state.glob("pan*.json")
+    behind = path.read_text()
+    path.write_text(behind.replace("ab" * 32, leaf.fingerprint))
+    assert host.certhooks("reconcile") == Done(0, "", "")
+    path.write_text(behind)
     assert host.certhooks("reconcile").code == 4, "no pause is left of before"
     assert host.placement("fw")["failures"] == 1
+
+
+def test_a_failure_that_the_command_does_not_mend_has_its_pause(host: Host) -> None:
+    """The device has the certificate, the journal tells of a failure, and a command that ends well changes neither."""
+    host.device("fw", "exit 0", pushed=True)
+    [path] = host.state.glob("pan*.json")
+    document = json.loads(path.read_text())
+    document["attempts"].append({**document["attempts"][0], "outcome": UNDONE, "message": "no connection"})
+    path.write_text(json.dumps(document))
+    for _ in range(2):
+        assert host.certhooks("reconcile").code == 0
+    assert host.runs("fw") == 1
+
+
+def test_a_command_may_take_so_long_and_no_longer(host: Host) -> None:
+    """``--timeout`` is for each command, whatever its own deadline is."""
+    host.device("fw", "exec sleep 60")
+    began = time.monotonic()
+    done = host.certhooks("reconcile", "--timeout", "1")
+    assert time.monotonic() - began < 10
+    assert done.code == 1
+    assert "fw.example.com: it did not end in time and was stopped" in done.err
 
 
 def test_while_another_run_is_at_it_nothing_is_forgotten(host: Host) -> None:
@@ -139,7 +165,8 @@ def test_while_another_run_is_at_it_nothing_is_forgotten(host: Host) -> None:
     host.device("fw", "exit 4")
     host.certhooks("reconcile")
     before = schedule.Tries(host.state)._known
-    host.device("fw", "exit 4", outcome=RUNNING, ended=None)
+    [path] = host.state.glob("pan*.json")
+    path.write_text(path.read_text().replace('"outcome": "done"', f'"outcome": "{RUNNING}"'))
     with Journal(host.state).lock("pan fw.example.com", Deadline(1)):
         assert host.placement("fw")["running"]
         assert host.certhooks("reconcile", "--now") == Done(0, "", "")
