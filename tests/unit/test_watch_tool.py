@@ -267,6 +267,29 @@ def test_a_queue_that_is_busy_is_not_another_reconcile(host: Host, mocker: Mocke
     assert "another run holds what was told" in done.err
 
 
+def test_people_who_cannot_be_told_are_a_failure(host: Host, mocker: MockerFixture) -> None:
+    """All is well but the mail server: its exit code, after that of a command that failed."""
+    host.device("fw", "exit 4")
+    mocker.patch.object(notify, "deliver", return_value=9)
+    assert [host.certhooks("reconcile").code for _ in range(2)] == [4, 9]
+
+
+def test_what_was_repaired_is_seen_at_once(host: Host) -> None:
+    """The command has written its journal: well again in the same run, and nothing was in vain."""
+    home = host.device("fw", "exit 4")
+    host.certhooks("reconcile")
+    leaf = leaves.of_file(home / "cert.pem")
+    assert leaf
+    [path] = host.state.glob("pan*.json")
+    (home / "good").write_text(path.read_text().replace("ab" * 32, leaf.fingerprint))
+    command = home / "pan_instcert"
+    command.write_text(command.read_text().replace("exit 4", f"cp {home}/good {path}"))
+    done = host.certhooks("reconcile", "--now")
+    assert done == Done(0, "fw.example.com: repaired (exit status 4: it said nothing)\n", "")
+    assert host.status()["level"] == "ok"
+    assert [each.times for each in schedule.Tries(host.state)._known.values()] == [0]
+
+
 def test_two_timers_at_once(host: Host) -> None:
     """The second one leaves the first alone and says nothing; a dry run needs no turn."""
     host.device("fw")
