@@ -65,7 +65,7 @@ def fingerprint(issued: Issued) -> str:
 def test_the_sixth_certificate_in_a_row_ends_the_circle(
     tmp_path: Path, asked: Any, ec_leaf: Issued, lasts: float
 ) -> None:
-    """However long each push takes: the command is taken out of the request that runs it; the error says how to undo."""
+    """However long each push takes: the command is taken out of its request; the error says how to undo."""
     journal = known(tmp_path, *circle(5, lasts=lasts))
     with pytest.raises(CertmongerError, match="request circle goes round in a circle: 6 certificates") as raised:
         rounds.check(journal, PLACES, fingerprint(ec_leaf), NOW)
