@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,12 @@ class Host:
         record.attempts = [Attempt(**{**attempt, "command": words, "cwd": "/", **facts})]
         record._write()
         return home
+
+    def append(self, name: str, **facts: Any) -> None:
+        """Let another attempt have been made on a device, the same as the last but for these facts."""
+        record = Journal(self.state).record(f"pan {name}.example.com {name}.example.com")
+        record.attempts.append(replace(record.attempts[-1], **facts))
+        record._write()
 
     def runs(self, name: str) -> int:
         """Return how often a device's script was run."""
@@ -141,10 +148,7 @@ def test_what_is_in_step_again_begins_anew(host: Host) -> None:
 def test_a_failure_that_the_command_does_not_mend_has_its_pause(host: Host) -> None:
     """The device has the certificate, the journal tells of a failure, and a command that ends well changes neither."""
     host.device("fw", "exit 0", pushed=True)
-    [path] = host.state.glob("pan*.json")
-    document = json.loads(path.read_text())
-    document["attempts"].append({**document["attempts"][0], "outcome": UNDONE, "message": "no connection"})
-    path.write_text(json.dumps(document))
+    host.append("fw", outcome=UNDONE, message="no connection")
     for _ in range(2):
         assert host.certhooks("reconcile").code == 0
     assert host.runs("fw") == 1
@@ -162,11 +166,12 @@ def test_a_command_may_take_so_long_and_no_longer(host: Host) -> None:
 
 def test_while_another_run_is_at_it_nothing_is_forgotten(host: Host) -> None:
     """Certmonger or a person has it in hand just now: reconcile leaves it alone, and keeps its count."""
-    host.device("fw", "exit 4")
+    host.device("fw", "exit 4", pushed=True)
+    host.append("fw", outcome=UNDONE, message="no connection")
     host.certhooks("reconcile")
     before = schedule.Tries(host.state)._known
-    [path] = host.state.glob("pan*.json")
-    path.write_text(path.read_text().replace('"outcome": "done"', f'"outcome": "{RUNNING}"'))
+    assert [each.times for each in before.values()] == [1]
+    host.append("fw", outcome=RUNNING, ended=None)
     with Journal(host.state).lock("pan fw.example.com", Deadline(1)):
         assert host.placement("fw")["running"]
         assert host.certhooks("reconcile", "--now") == Done(0, "", "")
