@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,12 @@ class Host:
         record.attempts = [Attempt(**{**attempt, "command": words, "cwd": "/", **facts})]
         record._write()
         return home
+
+    def append(self, name: str, **facts: Any) -> None:
+        """Let another attempt have been made on a device, the same as the last but for these facts."""
+        record = Journal(self.state).record(f"pan {name}.example.com {name}.example.com")
+        record.attempts.append(replace(record.attempts[-1], **facts))
+        record._write()
 
     def runs(self, name: str) -> int:
         """Return how often a device's script was run."""
@@ -125,22 +132,47 @@ def test_a_command_that_claims_to_have_done_it(host: Host) -> None:
 
 
 def test_what_is_in_step_again_begins_anew(host: Host) -> None:
-    """Once repaired, the next failure is the first."""
-    host.device("fw", "exit 4")
+    """Once somebody has repaired it, the next failure with the same certificate is the first."""
+    home = host.device("fw", "exit 4")
     host.certhooks("reconcile")
-    host.device("fw", "exit 4", pushed=True)
-    host.certhooks("reconcile")
-    host.device("fw", "exit 4")
+    leaf = leaves.of_file(home / "cert.pem")
+    assert leaf
+    [path] = host.state.glob("pan*.json")
+    behind = path.read_text()
+    path.write_text(behind.replace("ab" * 32, leaf.fingerprint))
+    assert host.certhooks("reconcile") == Done(0, "", "")
+    path.write_text(behind)
     assert host.certhooks("reconcile").code == 4, "no pause is left of before"
     assert host.placement("fw")["failures"] == 1
 
 
+def test_a_failure_that_the_command_does_not_mend_has_its_pause(host: Host) -> None:
+    """The device has the certificate, the journal tells of a failure, and a command that ends well changes neither."""
+    host.device("fw", "exit 0", pushed=True)
+    host.append("fw", outcome=UNDONE, message="no connection")
+    for _ in range(2):
+        assert host.certhooks("reconcile").code == 0
+    assert host.runs("fw") == 1
+
+
+def test_a_command_may_take_so_long_and_no_longer(host: Host) -> None:
+    """``--timeout`` is for each command, whatever its own deadline is."""
+    host.device("fw", "exec sleep 60")
+    began = time.monotonic()
+    done = host.certhooks("reconcile", "--timeout", "1")
+    assert time.monotonic() - began < 10
+    assert done.code == 1
+    assert "fw.example.com: it did not end in time and was stopped" in done.err
+
+
 def test_while_another_run_is_at_it_nothing_is_forgotten(host: Host) -> None:
     """Certmonger or a person has it in hand just now: reconcile leaves it alone, and keeps its count."""
-    host.device("fw", "exit 4")
+    host.device("fw", "exit 4", pushed=True)
+    host.append("fw", outcome=UNDONE, message="no connection")
     host.certhooks("reconcile")
     before = schedule.Tries(host.state)._known
-    host.device("fw", "exit 4", outcome=RUNNING, ended=None)
+    assert [each.times for each in before.values()] == [1]
+    host.append("fw", outcome=RUNNING, ended=None)
     with Journal(host.state).lock("pan fw.example.com", Deadline(1)):
         assert host.placement("fw")["running"]
         assert host.certhooks("reconcile", "--now") == Done(0, "", "")
@@ -201,7 +233,8 @@ def test_an_interrupted_run_leaves_nothing_running_and_loses_nothing(host: Host,
     assert "interrupted: the commands that run are asked to take back what they began" in err
     assert (long / "taken-back").exists(), "it was waited for"
     assert [host.runs(name) for name in ("aa", "bb", "cc")] == [1, 1, 0]
-    host.device("bb", "exit 4")
+    command = long / "pan_instcert"
+    command.write_text(command.read_text().replace("trap ", "exit 4; trap "))
     host.certhooks("reconcile")
     assert [host.runs(name) for name in ("aa", "bb", "cc")] == [1, 2, 1], (
         "the pause of the failure counts, of the others none"
@@ -238,6 +271,29 @@ def test_a_queue_that_is_busy_is_not_another_reconcile(host: Host, mocker: Mocke
     assert done.code == BusyError.exit_code
     assert "fw.example.com: exit status 4" in done.err
     assert "another run holds what was told" in done.err
+
+
+def test_people_who_cannot_be_told_are_a_failure(host: Host, mocker: MockerFixture) -> None:
+    """All is well but the mail server: its exit code, after that of a command that failed."""
+    host.device("fw", "exit 4")
+    mocker.patch.object(notify, "deliver", return_value=9)
+    assert [host.certhooks("reconcile").code for _ in range(2)] == [4, 9]
+
+
+def test_what_was_repaired_is_seen_at_once(host: Host) -> None:
+    """The command has written its journal: well again in the same run, and nothing was in vain."""
+    home = host.device("fw", "exit 4")
+    host.certhooks("reconcile")
+    leaf = leaves.of_file(home / "cert.pem")
+    assert leaf
+    [path] = host.state.glob("pan*.json")
+    (home / "good").write_text(path.read_text().replace("ab" * 32, leaf.fingerprint))
+    command = home / "pan_instcert"
+    command.write_text(command.read_text().replace("exit 4", f"cp {home}/good {path}"))
+    done = host.certhooks("reconcile", "--now")
+    assert done == Done(0, "fw.example.com: repaired (exit status 4: it said nothing)\n", "")
+    assert host.status()["level"] == "ok"
+    assert [each.times for each in schedule.Tries(host.state)._known.values()] == [0]
 
 
 def test_two_timers_at_once(host: Host) -> None:

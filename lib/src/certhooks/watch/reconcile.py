@@ -90,8 +90,8 @@ class Reconcile:
             ended = self._run_all(due, tries, schedule.goals(seen.watched))
             if ended:
                 seen = self._look()
-                unseen = self._remember(tries, seen, {task.key: how.code for task, how in ended})
-                ended = [(task, unseen.get(task.key, how)) for task, how in ended]
+            unseen = self._remember(tries, seen, {task.key: how.code for task, how in ended})
+            ended = [(task, unseen.get(task.key, how)) for task, how in ended]
         finally:
             problem = self._save(tries, seen)
         return Outcome(assess(seen, tries, self._limits), tuple(ended), problem)

@@ -180,7 +180,7 @@ def with_errors(watched: Iterable[Watched], tries: Tries) -> list[Watched]:
 
     def told(placement: Placement) -> Placement:
         tried = tries.get(key(placement.command, placement.cwd)) if placement.command else None
-        if not tried or not tried.times or tried.began <= (placement.tried_at or 0.0):
+        if not tried or tried.began <= (placement.tried_at or 0.0):
             return placement
         return replace(placement, failure=tried.error, failures=tried.times, tried_at=tried.at)
 
