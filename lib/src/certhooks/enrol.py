@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from cryptography.x509 import Certificate
+
     from certhooks.certmonger import Certmonger
     from certhooks.deadline import Deadline
     from certhooks.journal import Attempt, Journal
@@ -196,13 +198,18 @@ def _issuers(request: Request, args: argparse.Namespace) -> list[str]:
     from certhooks import certificate, sources
     from certhooks.trust import IPA_CA
 
+    if request.cert is None:  # it was never issued
+        return []
     path = getattr(args, "rootfile", None) or IPA_CA
-    pool = [each for text in (*request.chain, *request.roots) for each in certificate.read(text.encode(), "certmonger")]
+    pool: list[Certificate] = []
     with suppress(BundleError):
         pool += certificate.read(sources.read(path), str(path))
     with suppress(BundleError):
-        [leaf] = certificate.read((request.cert or "").encode(), "certmonger")
-        way = certificate.order(leaf, pool)
+        told = [
+            certificate.read(text.encode(), "certmonger") for text in (request.cert, *request.chain, *request.roots)
+        ]
+        leaf, *others = [each for found in told for each in found]
+        way = certificate.order(leaf, [*others, *pool])
         return [certificate.to_pem(each) for each in (*way.roots, *(way.chain if way.roots else ()))]
     return []
 
