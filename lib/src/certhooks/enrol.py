@@ -205,12 +205,11 @@ def _issuers(request: Request, args: argparse.Namespace) -> list[str]:
     with suppress(BundleError):
         pool += certificate.read(sources.read(path), str(path))
     with suppress(BundleError):
-        told = [
-            certificate.read(text.encode(), "certmonger") for text in (request.cert, *request.chain, *request.roots)
-        ]
-        leaf, *others = [each for found in told for each in found]
-        way = certificate.order(leaf, [*others, *pool])
-        return [certificate.to_pem(each) for each in (*way.roots, *(way.chain if way.roots else ()))]
+        texts = (request.cert, *request.chain, *request.roots)
+        told = [each for text in texts for each in certificate.read(text.encode(), "certmonger")]
+        way = certificate.order(told[0], [*told[1:], *pool]) if told else None
+        if way and way.roots:
+            return [certificate.to_pem(each) for each in (*way.roots, *way.chain)]
     return []
 
 
