@@ -284,7 +284,7 @@ def test_nothing_of_a_conversation_is_left(monkeypatch: pytest.MonkeyPatch) -> N
     with smtp.hostile(smtp.hangs) as slow, smtp.serve(Mailbox()) as good:
         descriptors, threads = len(os.listdir("/proc/self/fd")), threading.active_count()  # noqa: PTH208
         for _ in range(5):
-            with pytest.raises(DeadlineError):
+            with pytest.raises((DeadlineError, UnreachableError)):  # as the end finds it
                 send(slow, "none")
         monkeypatch.setattr(mail_module, "SECONDS", 30)
         for _ in range(5):
