@@ -177,6 +177,17 @@ def test_long_commands_and_messages_fill_no_disk(journal: Journal) -> None:
     assert journal.record("pan fw01:443").failures() == 20
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="not root")
+@pytest.mark.parametrize(("mode", "uid"), [(0o666, 0), (0o620, 0), (0o600, 65534)])
+def test_a_journal_that_others_could_have_written_is_none(journal: Journal, mode: int, uid: int) -> None:
+    """Its command would be run as root: one that lost owner or mode is told as damaged."""
+    (file,) = journal.folder.iterdir()
+    file.chmod(mode)
+    os.chown(file, uid, 0)
+    [record] = Journal(journal.folder, only_look=True).records()
+    assert (record.damaged, record.attempts) == (True, [])
+
+
 @pytest.mark.parametrize(
     ("history", "command"),
     [

@@ -306,7 +306,7 @@ def test_notify_tells_delivers_and_tests(tmp_path: Path, capsys: pytest.CaptureF
     assert notify.test(made, screen, Deadline(30)) == 0
     assert out.read_text().splitlines() == [
         "certhooks on h.example.com: critical: h.example.com: certmonger does not answer",
-        "certhooks on client.example.com: test",
+        f"certhooks on {socket.gethostname()}: test",
     ]
     assert "command: taken" in capsys.readouterr().out
     broken = Settings(command=("/bin/false",))

@@ -16,8 +16,8 @@ from certhooks.errors import StateError
 from certhooks.journal import DONE, FAILED, STAGED, UNCHANGED, UNDONE, Attempt, Journal
 from certhooks.postsave import split
 from certhooks.watch import leaves
-from certhooks.watch.model import Level, Placement, Watched
-from certhooks.watch.survey import CUT_OFF, Survey
+from certhooks.watch.model import CUT_OFF, Level, Placement, Watched
+from certhooks.watch.survey import Survey
 from tests.unit.certs import request_for
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from certhooks import installers
 from certhooks.deadline import Deadline
 from certhooks.errors import BusyError, StateError
 from certhooks.journal import DONE, RUNNING, UNDONE, Attempt, Journal
-from certhooks.watch import leaves, notify, reconcile, schedule, tool
+from certhooks.watch import leaves, notify, reconcile, schedule, spool, tool
+from certhooks.watch import message as messages
 from tests.lab.site import Done, call, script
 
 if TYPE_CHECKING:
@@ -329,7 +330,6 @@ def test_status_makes_nothing(host: Host) -> None:
         ["--frob"],
         ["--warning", "soon"],
         ["--state-dir"],
-        ["--config", "/nonexistent/notify.conf"],
         ["--html", "/nonexistent/x"],
     ],
     ids=" ".join,
@@ -425,3 +425,57 @@ def test_a_device_that_is_not_there_any_more_can_be_forgotten(host: Host) -> Non
     host.device("typo", outcome=UNDONE, message="cannot resolve typo.example.com")
     [finding] = [each for each in host.placement("typo")["findings"] if each["kind"] == "behind"]
     assert finding["hint"].endswith("certhooks forget typo.example.com")
+
+
+@pytest.mark.parametrize("text", ["[mail]\nsevrer = x\n", "not an ini file", "[notify]\nwarning_days = soon\n"])
+def test_settings_that_cannot_be_used_stop_nothing(host: Host, text: str) -> None:
+    """A slip in the settings of mail hides no device and keeps nothing from being repaired; it is told each time."""
+    home = host.device("fw", "exit 0")
+    config = host.folder / "notify.conf"
+    config.write_text(text)
+    done = host.certhooks("status", "--json", "--config", str(config))
+    assert done.code == LEVELS.index("critical")
+    shown = json.loads(done.out)
+    assert "settings" in [finding["kind"] for finding in shown["findings"]]
+    assert [one["name"] for one in shown["watched"]] == ["fw.example.com"]
+    reconciled = host.certhooks("reconcile", "--config", str(config))
+    assert host.runs(home.name) == 1
+    assert reconciled.code
+    assert str(config) in reconciled.err
+
+
+def test_messages_that_wait_are_a_warning(host: Host) -> None:
+    """A mail path that is broken is seen by whoever looks, from a quarter of an hour on."""
+    host.device("fw", pushed=True)
+    old, new = time.time() - 3600, time.time()
+    spool.Spool(host.state).add(
+        messages.make(key, messages.FAILURE, "s", "b", at, host="h.test") for key, at in (("a.1", old), ("a.2", new))
+    )
+    [finding] = host.status()["findings"]
+    assert (finding["level"], finding["kind"]) == ("warning", "messages")
+    assert "wait to be delivered: 1, the oldest for 1.0 hours" in finding["text"]
+
+
+def test_limits_in_the_wrong_order_are_refused(host: Host) -> None:
+    """Critical before warning would be a warning that never comes."""
+    done = host.certhooks("status", "--warning", "5", "--critical", "10")
+    assert (done.code, "critical (10 days" in done.err) == (3, True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="not root")
+def test_a_folder_of_another_user_is_no_empty_one(tmp_path: Path) -> None:
+    """Whoever may not look into the state folder is told so, and not that nothing is there."""
+    state = tmp_path / "state"
+    Journal(state)
+    tmp_path.chmod(0o711)
+    for only_look in (False, True):
+        pid = os.fork()
+        if pid == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+            try:
+                Journal(state, only_look=only_look)
+            except StateError:
+                os._exit(0)
+            os._exit(1)
+        assert os.waitpid(pid, 0)[1] == 0

@@ -30,15 +30,18 @@ def replace(path: Path, data: bytes, mode: int = 0o600) -> None:
         raise
 
 
-def read(path: Path, most: int) -> bytes:
+def read(path: Path, most: int, *, owner: int = 0) -> bytes:
     """Return what one of our own files holds.
 
     Raises:
-        ValueError: we have not written it: no regular file, or longer than ``most``. OSError: it cannot be read.
+        ValueError: we have not written it: no regular file, longer than ``most``, of somebody who is neither ``owner``
+            nor root nor us, or open to others' writing. OSError: it cannot be read.
     """
     try:
         with open(path, "rb", opener=_as_it_is) as file:
-            data = file.read(most + 1) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
+            info = os.fstat(file.fileno())
+            ours = info.st_uid in {0, os.geteuid(), owner} and not info.st_mode & 0o022
+            data = file.read(most + 1) if stat.S_ISREG(info.st_mode) and ours else None
     except OSError as e:
         if e.errno not in {errno.ELOOP, errno.ENXIO, errno.EISDIR}:  # a link, a socket, a folder
             raise

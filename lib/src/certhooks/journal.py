@@ -6,6 +6,7 @@ atomically; a journal holds the last 20 attempts and never a secret.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -183,6 +184,7 @@ class Journal:
     def __init__(self, folder: Path = DEFAULT, *, only_look: bool = False, owner: int = 0) -> None:
         self.folder = folder
         self._only_look = only_look
+        self._owner = owner
         try:
             if not only_look:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -198,6 +200,8 @@ class Journal:
                 f"the state folder {folder} is open to others (uid {info.st_uid}, mode {info.st_mode & 0o7777:04o})",
                 hint=f"if it is for certhooks alone: chmod 0700 {folder}; else name another with --state-dir",
             )
+        if not os.access(folder, os.R_OK | os.X_OK):  # another user's: an empty one and a closed one look alike else
+            raise state_error(PermissionError(errno.EACCES, os.strerror(errno.EACCES)), folder)
         if not only_look:
             self._tidy()
 
@@ -278,7 +282,7 @@ class Journal:
 
     def _read(self, path: Path) -> Optional[Record]:
         try:
-            document = json.loads(files.read(path, _MAX_FILE))
+            document = json.loads(files.read(path, _MAX_FILE, owner=self._owner))
             return Record(path, str(document["target"]), [_attempt(stored) for stored in document["attempts"]])
         except FileNotFoundError:
             return None

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
-from certhooks.watch.model import DAY, Finding, Leaf, Level, Placement, Sight, Watched
+from certhooks.watch.model import CUT_OFF, DAY, Finding, Leaf, Level, Placement, Sight, Watched
 from certhooks.watch.plain import first
 
 if TYPE_CHECKING:
@@ -128,6 +128,8 @@ def _of_placement(one: Watched, placement: Placement, now: float, limits: Limits
 def _retry(one: Watched, placement: Placement) -> Optional[str]:
     if not placement.command or not placement.failure:
         return "certhooks reconcile" if placement.command else None
+    if placement.failure == CUT_OFF:
+        return "certhooks reconcile"
     hint = "mend what it says; then, without waiting: certhooks reconcile --now"
     gone = f"; or, if it is not to have it any more: certhooks forget {placement.label}"
     return hint + (gone if one.origin != "certmonger" else "")

@@ -5,6 +5,7 @@ Times are seconds since the epoch. A value that is not known is None or empty, n
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 DAY = 86400.0
+CUT_OFF = "the run was cut off before its end"
 
 
 class Level(IntEnum):
@@ -64,7 +66,8 @@ class Sight(NamedTuple):
 class Finding(NamedTuple):
     """One thing that is worth telling, and what to do about it.
 
-    ``kind`` is stable while the words change: ``certmonger`` (it does not answer), ``ca`` (no certificate, or not
+    ``kind`` is stable while the words change: of the host, ``certmonger`` (it does not answer), ``settings`` (nobody is
+    told), ``messages`` (they wait); of a certificate, ``ca`` (no certificate, or not
     renewed), ``expiring``, ``expired``; of a placement: ``behind`` (it does not have what it should), ``failed``
     (it has, but the last look failed), ``differs`` (it serves another one), ``silent`` (it does not answer), ``stuck``
     (a run does not end), ``staged``, ``unhooked`` (certmonger has no command that brings it there), ``conflict`` (two
@@ -116,6 +119,11 @@ class Placement:
     served: tuple[Sight, ...] = ()
     findings: tuple[Finding, ...] = ()
     next_try: Optional[float] = None
+
+    @property
+    def typed(self) -> str:
+        """Its command as it can be typed into a shell, from anywhere."""
+        return ("" if self.cwd == "/" else f"cd {shlex.quote(self.cwd)} && ") + shlex.join(self.command)
 
     @property
     def level(self) -> Level:

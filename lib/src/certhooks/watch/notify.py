@@ -72,7 +72,7 @@ def test(settings: Settings, screen: Screen, deadline: Deadline) -> int:
             "there is nobody to tell: no channel is set up",
             hint="install -D -m 0600 contrib/examples/notify.conf /etc/certhooks/notify.conf, and edit it",
         )
-    host, now = socket.getfqdn(), time.time()
+    host, now = socket.gethostname(), time.time()
     body = "This is a test of certhooks notify.\nMessages about certificates come the same way."
     message = messages.make(
         f"test.{now:.6f}.{os.getpid()}", messages.TEST, f"certhooks on {host}: test", body, now, host=host, level="ok"

@@ -41,10 +41,10 @@ def look(
         StateError: the state folder cannot be used.
     """
     tell("", "asking certmonger")
-    requests, failure = _requests()
+    found, failure = requests()
     tell("", "reading what was installed")
     now = clock()
-    watched = Survey(now, state_dir).watched(requests)
+    watched = Survey(now, state_dir).watched(found)
     tell("", "looking at what is served")
     seen = sight.look(watched, Deadline(_SECONDS))
     if failure and seen and all(one.origin in {"file", "device"} for one in seen):
@@ -60,7 +60,8 @@ def assess(seen: Look, tries: Tries, limits: judge.Limits) -> Overview:
     return schedule.with_next_tries(Overview(seen.at, socket.gethostname(), tuple(watched), findings), tries)
 
 
-def _requests() -> tuple[list[Request], Optional[CertmongerError]]:
+def requests() -> tuple[list[Request], Optional[CertmongerError]]:
+    """Return certmonger's requests, or none, and why it did not tell."""
     from certhooks.certmonger import Certmonger
 
     try:

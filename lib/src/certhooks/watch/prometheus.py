@@ -35,6 +35,7 @@ _HELP = {
     "target_addresses": "How many addresses of the target were looked at.",
     "target_addresses_silent": "At how many of them no certificate was seen.",
     "target_served_not_after_timestamp_seconds": "Until when the first to end of the served certificates is valid.",
+    "target_pushed_not_after_timestamp_seconds": "Until when what was last brought to the target is valid.",
     "target_last_success_timestamp_seconds": "When the target was last known to have what was pushed.",
     "target_last_attempt_timestamp_seconds": "When the last attempt began.",
     "target_next_attempt_timestamp_seconds": "When reconcile will try again; absent when there is no reason to.",
@@ -102,6 +103,7 @@ def _target(metrics: _Metrics, watched: Watched, placement: Placement, labels: M
     metrics.add("target_addresses", len(placement.served), labels)
     metrics.add("target_addresses_silent", len(placement.served) - len(seen), labels)
     metrics.add("target_served_not_after_timestamp_seconds", min(ends, default=None), labels)
+    metrics.add("target_pushed_not_after_timestamp_seconds", placement.pushed and placement.pushed.not_after, labels)
     metrics.add("target_last_success_timestamp_seconds", placement.pushed_at, labels)
     metrics.add("target_last_attempt_timestamp_seconds", placement.tried_at, labels)
     metrics.add("target_next_attempt_timestamp_seconds", placement.next_try, labels)

@@ -71,7 +71,7 @@ class Task:
     @property
     def typed(self) -> str:
         """The command as it can be typed into a shell, from anywhere."""
-        return ("" if self.cwd == "/" else f"cd {shlex.quote(self.cwd)} && ") + shlex.join(self.command)
+        return self.placements[0].typed
 
     @property
     def key(self) -> str:

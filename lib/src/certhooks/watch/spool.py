@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 MAX_MESSAGES = 200
 MAX_BYTES = 4 * 1024 * 1024
+FOLDER = "spool"  # in the state folder
 _MAX_FILE = 256 * 1024
 _NAME = re.compile(r"[0-9]{12}\.json\Z")
 _PAUSES = "channels.json"
@@ -74,7 +75,7 @@ class Spool:
     """
 
     def __init__(self, state: Path, *, clock: Callable[[], float] = time.time) -> None:
-        self.folder = state / "spool"
+        self.folder = state / FOLDER
         self._clock = clock
         self._journal = Journal(self.folder)
 

@@ -18,7 +18,7 @@ from certhooks.errors import Error, StateError
 from certhooks.journal import FAILED, RUNNING, STAGED, UNDONE, Journal, state_error
 from certhooks.postsave import split
 from certhooks.watch import leaves
-from certhooks.watch.model import Finding, Level, Placement, Watched
+from certhooks.watch.model import CUT_OFF, Finding, Level, Placement, Watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from certhooks.request import Request
 
 _LONGEST = 500  # characters of an error
-CUT_OFF = "the run was cut off before its end"
 _LIVES = 7200.0  # seconds for which a run may go on whose lock we do not know
 
 

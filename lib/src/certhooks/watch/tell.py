@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Optional
@@ -141,7 +140,7 @@ def _details(item: Item, now: float, *, full: bool) -> Iterator[str]:
     hints = list(dict.fromkeys(finding.hint for finding in findings if finding.hint))
     yield from (f"to do:    {line(hint, 500)}" for hint in (hints if full else hints[:1]))
     if full and item.placement and item.placement.command:
-        yield f"command:  {line(shlex.join(item.placement.command), _MAX_COMMAND)}"
+        yield f"command:  {line(item.placement.typed, _MAX_COMMAND)}"
     if item.placement and item.placement.next_try is not None:
         yield f"next try: {when(item.placement.next_try)}, by itself"
 

@@ -6,14 +6,16 @@ import argparse
 import os
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, NoReturn, Optional
 
 from certhooks import cli
 from certhooks.errors import CertmongerError, Error, UsageError
+from certhooks.watch.model import Finding, Level
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from certhooks.watch.judge import Limits
     from certhooks.watch.model import Overview
@@ -43,6 +45,7 @@ exit status:
 """
 
 
+_DELIVERED_WITHIN = 900.0  # seconds; longer is worth a warning
 _TELLING = 120.0  # seconds for all messages to all people
 
 
@@ -134,6 +137,16 @@ def _settings(args: argparse.Namespace) -> Settings:
     return settings.read(args.config or settings.DEFAULT)
 
 
+def _settings_or_none(args: argparse.Namespace) -> tuple[Settings, Optional[Error]]:
+    """Return the settings; where they cannot be used, those of nobody to tell, and why."""
+    from certhooks.watch.settings import Settings
+
+    try:
+        return _settings(args), None
+    except Error as e:
+        return Settings(), e
+
+
 def _limits(args: argparse.Namespace, settings: Settings) -> Limits:
     """Return the limits of the options, else of the settings, else ours."""
     from certhooks.watch.judge import Limits
@@ -143,7 +156,13 @@ def _limits(args: argparse.Namespace, settings: Settings) -> Limits:
         (args.warning, settings.warning_days, usual.warning_days),
         (args.critical, settings.critical_days, usual.critical_days),
     )
-    return Limits(*(next(days for days in each if days is not None) for each in pairs))
+    warning, critical = (next(days for days in each if days is not None) for each in pairs)
+    if critical > warning:
+        raise UsageError(
+            f"critical ({critical:g} days) would come before warning ({warning:g})",
+            hint="--critical must be the smaller",
+        )
+    return Limits(warning, critical)
 
 
 def _state_dir(args: argparse.Namespace) -> Path:
@@ -168,8 +187,26 @@ def _overview(args: argparse.Namespace, screen: cli.Screen) -> Overview:
     from certhooks.watch.observe import assess, look
     from certhooks.watch.schedule import Tries
 
-    folder, limits = _state_dir(args), _limits(args, _settings(args))
-    return assess(look(folder, tell=screen.tell), Tries(folder), limits)
+    folder = _state_dir(args)
+    settings, problem = _settings_or_none(args)
+    overview = assess(look(folder, tell=screen.tell), Tries(folder), _limits(args, settings))
+    findings = [*overview.findings, *_waiting(folder, overview.at)]
+    if problem:
+        findings.append(Finding(Level.WARNING, "settings", f"nobody is told of anything: {problem}", problem.hint))
+    return replace(overview, findings=tuple(findings))
+
+
+def _waiting(folder: Path, now: float) -> Iterator[Finding]:
+    """Yield that messages wait to be delivered, where the oldest has waited for longer than a quarter of an hour."""
+    from certhooks.watch.spool import FOLDER, Spool
+
+    if not (folder / FOLDER).is_dir():
+        return
+    waiting = [message for message in Spool(folder).queued() if now - message.at > _DELIVERED_WITHIN]
+    if waiting:
+        hours = (now - min(message.at for message in waiting)) / 3600
+        text = f"messages wait to be delivered: {len(waiting)}, the oldest for {hours:.1f} hours"
+        yield Finding(Level.WARNING, "messages", text, "certhooks notify -v says what keeps them")
 
 
 def _write(args: argparse.Namespace, screen: cli.Screen, overview: Overview) -> None:
@@ -218,7 +255,8 @@ def _reconcile(args: argparse.Namespace, screen: cli.Screen) -> int:
     from certhooks.journal import Journal
     from certhooks.watch.reconcile import Reconcile
 
-    folder, settings = _state_dir(args), _settings(args)
+    folder = _state_dir(args)
+    settings, problem = _settings_or_none(args)
     limits = _limits(args, settings)
     made = Reconcile(folder, screen, limits, seconds=args.timeout, jobs=args.jobs, at_once=args.now)
     if args.dry_run:
@@ -232,6 +270,10 @@ def _reconcile(args: argparse.Namespace, screen: cli.Screen) -> int:
         outcome = made.run()
         code = _show(screen, outcome)
         told = _tell_people(screen, folder, settings, outcome.overview)
+    if problem:  # what tells people must not keep anything from being repaired
+        cli.log_error(problem)
+        screen.error(problem)
+        told = problem.exit_code
     return code or told
 
 
@@ -285,24 +327,9 @@ def _notify(args: argparse.Namespace, screen: cli.Screen) -> int:
 
 
 def _forget(args: argparse.Namespace, screen: cli.Screen) -> int:
-    """Remove the journals of devices, so that nothing is repaired or told there any more."""
-    from certhooks.journal import Journal
-    from certhooks.watch.survey import Survey
+    from certhooks.watch import forget
 
-    journal = Journal(_state_dir(args))
-    known = Survey(0.0, journal.folder).watched([], history=True)
-    placements = [placement for one in known for placement in one.placements]
-    wanted = {
-        device: [each.target for each in placements if device in {each.label, each.target}] for device in args.devices
-    }
-    for device, targets in wanted.items():
-        if not targets:
-            raise UsageError(f"nothing is known of {device[:80]!r}", hint="certhooks status shows what is")
-    for device, targets in wanted.items():
-        for target in targets:
-            journal.forget(target)
-            screen.say(f"{device}: forgotten ({target})")
-    return 0
+    return forget.forget(_state_dir(args), args.devices, screen)
 
 
 def _days(text: str) -> float:
