@@ -268,7 +268,8 @@ def test_odd_replies_are_one_clear_error(method: str, body: tuple[Any, ...]) -> 
     ("failure", "words"),
     [
         ("org.freedesktop.DBus.Error.ServiceUnknown", "not running"),
-        ("org.freedesktop.DBus.Error.AccessDenied", "made-up failure"),
+        ("org.freedesktop.DBus.Error.Spawn.ChildExited", "not running"),
+        ("org.freedesktop.DBus.Error.AccessDenied", "does not answer this user"),
         ("org.freedesktop.DBus.Error.NoReply", "made-up failure"),
         (TimeoutError(), "did not answer within"),
         (ConnectionResetError(104, "reset"), "broke"),

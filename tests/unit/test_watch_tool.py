@@ -184,8 +184,30 @@ def test_a_look_that_finds_all_well(host: Host) -> None:
     """A day after the last time the command itself looks, and then not for a day."""
     host.device("fw", pushed=True, started=time.time() - 2 * 86400, ended=time.time() - 2 * 86400)
     done = host.certhooks("reconcile")
-    assert done == Done(0, "fw.example.com: looked at (it was not looked at for a day)\n", "")
+    assert done == Done(0, "", ""), "cron would mail it"
+    assert host.runs("fw") == 1
     assert host.certhooks("reconcile") == Done(0, "", "")
+
+
+def test_a_look_that_finds_something_lost_is_a_repair(host: Host) -> None:
+    """The device had lost what it had, and its own command saw that and brought it back: that is told."""
+    home = host.device("fw", pushed=True, started=time.time() - 2 * 86400, ended=time.time() - 2 * 86400)
+    [path] = host.state.glob("pan*.json")
+    text = path.read_text()
+    command = home / "pan_instcert"
+    done = json.loads(text)
+    done["attempts"].append({**done["attempts"][0], "started": time.time() + 1, "ended": time.time() + 2})
+    (home / "after").write_text(json.dumps(done))
+    command.write_text(f"#!/bin/sh\ncp {home}/after {path}\n")
+    assert host.certhooks("reconcile").out == "fw.example.com: repaired (it was not looked at for a day)\n"
+
+
+def test_files_that_are_gone_are_a_warning(host: Host) -> None:
+    """While all is well already: when the device is reset it is too late to keep them."""
+    home = host.device("fw", pushed=True)
+    (home / "cert.pem").unlink()
+    [finding] = [each for one in host.status()["watched"] for each in one["findings"]]
+    assert (finding["level"], finding["kind"]) == ("warning", "gone")
 
 
 def test_a_dry_run(host: Host) -> None:

@@ -127,6 +127,9 @@ def _refusal(name: Any, data: Any) -> CertmongerError:
     said = " ".join(said.split())[:300].rstrip(".")
     if name.rpartition(".")[2] in {"UnknownMethod", "UnknownObject", "UnknownInterface"}:
         return GoneError(f"certmonger does not know that object: {said}")
-    if name in {"org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner"}:
+    gone = {"org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner"}
+    if name in gone or name.startswith("org.freedesktop.DBus.Error.Spawn."):  # the bus could not start it either
         return CertmongerError("certmonger is not running", hint=_START)
+    if name == "org.freedesktop.DBus.Error.AccessDenied":
+        return CertmongerError("certmonger does not answer this user", hint=_HINTS[name])
     return CertmongerError(f"certmonger: {said}", hint=_HINTS.get(name))

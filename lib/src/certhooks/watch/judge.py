@@ -132,7 +132,7 @@ def _retry(one: Watched, placement: Placement) -> Optional[str]:
         return "certhooks reconcile"
     hint = "mend what it says; then, without waiting: certhooks reconcile --now"
     gone = f"; or, if it is not to have it any more: certhooks forget {placement.label}"
-    return hint + (gone if one.origin != "certmonger" else "")
+    return hint + (gone if one.origin in {"file", "device"} else "")
 
 
 def _out_of_step(placement: Placement, goal: Leaf, retry: Optional[str]) -> Iterator[Finding]:

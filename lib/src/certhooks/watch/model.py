@@ -71,7 +71,7 @@ class Finding(NamedTuple):
     renewed), ``expiring``, ``expired``; of a placement: ``behind`` (it does not have what it should), ``failed``
     (it has, but the last look failed), ``differs`` (it serves another one), ``silent`` (it does not answer), ``stuck``
     (a run does not end), ``staged``, ``unhooked`` (certmonger has no command that brings it there), ``conflict`` (two
-    certificates for one target), ``unknown`` (its command is not understood).
+    certificates for one target), ``gone`` (its files are), ``unknown`` (its command is not understood).
     """
 
     level: Level
@@ -92,6 +92,7 @@ class Placement:
         looks: whether it may be run to see if all is well; not if that would install again, or it has nothing to bring.
         slots: what it takes, beside the target itself, that no other certificate can have at the same time.
         pushed: what was last brought there with success, and ``pushed_at`` when that was last seen to be so.
+        changed_at: when a run last changed something there.
         tried_at: when the last attempt began; ``failure`` how it ended, empty where it ended well; ``failures`` how
             many in succession did not.
         running: whether an attempt is under way now.
@@ -110,6 +111,7 @@ class Placement:
     slots: tuple[str, ...] = ()
     pushed: Optional[Leaf] = None
     pushed_at: Optional[float] = None
+    changed_at: Optional[float] = None
     tried_at: Optional[float] = None
     failure: str = ""
     failures: int = 0

@@ -26,7 +26,7 @@ __all__ = ["Message", "Told", "changes", "load", "save"]
 
 STEADY = 4 * 3600.0  # seconds after which what flapped counts as steady
 FLAPS = 4  # changes within a day
-_NEEDS_PERSON = {"ca", "conflict", "staged", "stuck", "unhooked", "unknown"}  # as a warning too
+_NEEDS_PERSON = {"ca", "conflict", "gone", "staged", "stuck", "unhooked", "unknown"}  # as a warning too
 _EXPIRIES = {"expiring", "expired"}
 # One trouble by different names, which follow each other while it lasts: the target does not have the certificate.
 _FAMILY = dict.fromkeys(("behind", "differs", "failed", "silent"), "push")

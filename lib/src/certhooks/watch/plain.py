@@ -8,7 +8,7 @@ from typing import Any
 
 from certhooks.watch.model import Level, Overview, Placement, Watched
 
-_TIMES = {"at", "not_before", "not_after", "pushed_at", "tried_at", "next_try"}
+_TIMES = {"at", "not_before", "not_after", "pushed_at", "changed_at", "tried_at", "next_try"}
 
 
 def as_plain(value: Any, name: str = "") -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
 from certhooks import installers
@@ -40,6 +41,13 @@ class Outcome(NamedTuple):
     def exit_code(self) -> int:
         """The first failed command's exit code, 0 when none failed."""
         return next((ended.code if ended.code > 0 else 1 for _task, ended in self.ended if ended.code), 0)
+
+
+def _named(task: Task, seen: Look, began: float) -> Task:
+    """Return the task as a repair where a look changed something: the device had lost what it had."""
+    targets = {placement.target for placement in task.placements}
+    found = [each for one in seen.watched for each in one.placements if each.target in targets]
+    return replace(task, look=task.look and not any((each.changed_at or 0.0) >= began for each in found))
 
 
 class Reconcile:
@@ -91,7 +99,7 @@ class Reconcile:
             if ended:
                 seen = self._look()
             unseen = self._remember(tries, seen, {task.key: how.code for task, how in ended})
-            ended = [(task, unseen.get(task.key, how)) for task, how in ended]
+            ended = [(_named(task, seen, overview.at), unseen.get(task.key, how)) for task, how in ended]
         finally:
             problem = self._save(tries, seen)
         return Outcome(assess(seen, tries, self._limits), tuple(ended), problem)

@@ -226,7 +226,8 @@ def _is_past(when: float, now: float) -> bool:
 def _hopeless(one: Watched, placement: Placement, now: float) -> bool:
     if any(finding.kind in _HOPELESS for finding in placement.findings):
         return True
-    left = one.leaf.days_left(now) if one.leaf else None
+    goal = one.leaf or (placement.pushed if not placement.failure else None)
+    left = goal.days_left(now) if goal else None
     missing = one.origin == "certmonger" and one.leaf is None
     return missing or (left is not None and left <= 0)  # nothing to bring, or nothing that a device should get
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 from certhooks import installers
 from certhooks.deploy import fault
 from certhooks.errors import Error, StateError
-from certhooks.journal import FAILED, RUNNING, STAGED, UNDONE, Journal, state_error
+from certhooks.journal import DONE, FAILED, RUNNING, STAGED, UNDONE, Journal, state_error
 from certhooks.postsave import split
 from certhooks.watch import leaves
 from certhooks.watch.model import CUT_OFF, Finding, Level, Placement, Watched
@@ -62,6 +62,7 @@ class Survey:
         self._others: dict[tuple[str, str], Watched] = {}
         self._by_file: dict[str, int] = {}
         self._by_name: dict[str, int] = {}
+        self._scripts: set[int] = set()  # requests whose post-save command is none of ours
 
     def watched(self, requests: Sequence[Request], *, history: bool = False) -> list[Watched]:
         """Return every certificate with its targets: the requests in their order, then what only the journal knows.
@@ -91,6 +92,8 @@ class Survey:
         plan, command, problem = self._understood(lambda: split(request.post_save or ""))
         self._found[at] = replace(self._found[at], findings=problem)
         if not plan:
+            if request.post_save and not problem:
+                self._scripts.add(at)
             return
         runs = request.in_post_save or request.saving
         since = _modified(request.cert_file) if request.in_post_save else None
@@ -119,10 +122,12 @@ class Survey:
         """Add what only the journal knows."""
         owner = self._owner(plan, None) if plan and plan.tracked else None
         if owner is not None:
-            placement = replace(placement, findings=(_unhooked(self._found[owner], placement),))
+            if owner not in self._scripts:  # which may call ours
+                placement = replace(placement, findings=(_unhooked(self._found[owner], placement),))
             self._found[owner] = _with(self._found[owner], placement)
         else:
-            self._add_other(replace(_pushed_once(plan, placement), findings=problem), placement)
+            own = _pushed_once(plan, placement)
+            self._add_other(replace(own, findings=(*own.findings, *problem)), placement)
 
     def _add_other(self, one: Watched, *placements: Placement) -> None:
         same = self._others.setdefault((one.name, one.source), one)
@@ -250,6 +255,7 @@ def _placed(record: Record, bare: Placement, *, held: bool) -> Placement:
     if last is None:
         return bare
     failed = last.message if last.outcome in {FAILED, UNDONE} else ""
+    changed = next((one.ended for one in reversed(record.attempts) if one.outcome in {DONE, STAGED}), None)
     cut_off = last.outcome == RUNNING and not held
     told = next((one.endpoints for one in reversed(record.attempts) if one.endpoints), [])
     return replace(
@@ -258,6 +264,7 @@ def _placed(record: Record, bare: Placement, *, held: bool) -> Placement:
         pushed_at=(pushed.ended or pushed.started) if pushed else None,
         staged=bool(pushed and pushed.outcome == STAGED),
         tried_at=last.started,
+        changed_at=changed,
         failure=failed or (CUT_OFF if cut_off else ""),
         failures=record.failures() + cut_off,
         running=last.outcome == RUNNING and held,
@@ -286,7 +293,12 @@ def _pushed_once(plan: Optional[Plan], placement: Placement) -> Watched:
 def _from_file(plan: Plan) -> Watched:
     leaf = leaves.of_file(plan.file) if plan.file else None
     file = str(plan.file or "")
-    return Watched(plan.common_name, file or "pushed once", "file", leaf, file=file)
+    findings: tuple[Finding, ...] = ()
+    if plan.file is None:
+        text = "its files are not where they were when it was pushed: it cannot be installed again"
+        hint = "put them back, or: certhooks forget FQDN; units with ProtectHome= see no /home"
+        findings = (Finding(Level.WARNING, "gone", text, hint),)
+    return Watched(plan.common_name, file or "pushed once", "file", leaf, file=file, findings=findings)
 
 
 def _may_live(attempt: Optional[Attempt], now: float) -> bool:

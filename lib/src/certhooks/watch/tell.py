@@ -117,7 +117,7 @@ def _body(kind: str, what: str, items: Sequence[Item], now: float) -> Iterator[s
     if any(item.what == FLAPS for item in items):
         yield "What comes and goes is not told again until it has been steady for some hours, or gets worse."
     elif kind != messages.RECOVERY:
-        yield "The next message about this comes when it is over or gets worse."
+        yield "The next message about this comes when it is over or gets worse, or with the reminder (see notify.conf)."
 
 
 def _details(item: Item, now: float, *, full: bool) -> Iterator[str]:

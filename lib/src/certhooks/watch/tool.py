@@ -295,7 +295,7 @@ def _show(screen: cli.Screen, outcome: Outcome) -> int:
     for task, ended in outcome.ended:
         if ended.code:
             screen.error(Error(ended.error, hint=f"{task.typed} -v"), who=task.where)
-        else:
+        elif not task.look or screen.verbose:
             screen.say(f"{task.where}: {'looked at' if task.look else 'repaired'} ({task.why})")
     if outcome.problem:
         cli.log_error(outcome.problem)
