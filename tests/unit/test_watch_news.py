@@ -187,7 +187,8 @@ def test_what_flaps_and_stays_bad_is_told_so(story: Story) -> None:
     assert story(overview(own=(worse,))) == ["failure critical: gp.example.com: not renewed: no"]
     story(overview())
     assert story(overview(own=(worse,))) == []
-    assert [story(overview(own=(worse,)), 1) for _ in range(3)] == [[]] * 3
+    stays = "failure critical: gp.example.com: it came and went, and now has been so for half an hour: not renewed: no"
+    assert [story(overview(own=(worse,)), 1) for _ in range(3)] == [[stays], [], []], "who has a pager waits no hours"
     assert story(overview(own=(worse,)), 1) == [
         "failure critical: gp.example.com: has been steady for some hours: not renewed: no"
     ]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Message", "Told", "changes", "load", "save"]
 
 STEADY = 4 * 3600.0  # seconds after which what flapped counts as steady
+_DOWN = 1800.0  # and after which one that was left critical is told before that, once
 FLAPS = 4  # changes within a day
 _NEEDS_PERSON = {"ca", "conflict", "gone", "staged", "stuck", "unhooked", "unknown"}  # as a warning too
 _EXPIRIES = {"expiring", "expired"}
@@ -143,8 +144,11 @@ def _steadied(
         worse.append(replace(item, what=tell.NEW))
         thing.said = now
         thing.levels = _worse(thing.levels, one.levels)
+    elif one.worst is Level.CRITICAL and now - thing.moved >= _DOWN and not thing.insisted:
+        thing.insisted, thing.said = True, now
+        news.failures.append(replace(item, what=tell.DOWN))
     elif now - thing.moved >= STEADY and one.settled:
-        thing.flapping, thing.changes, thing.said = False, [], now
+        thing.flapping, thing.insisted, thing.changes, thing.said = False, False, [], now
         thing.levels = dict(one.levels)
         if one.well:
             news.recoveries.append(replace(item, what=tell.STEADY_WELL))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from certhooks.watch.model import Finding, Leaf, Placement, Watched
 
 NEW, STILL, FLAPS = "new", "still", "flaps"
-WELL, GONE, STEADY_WELL, STEADY_BAD = "well", "gone", "steady-well", "steady-bad"
+WELL, GONE, STEADY_WELL, STEADY_BAD, DOWN = "well", "gone", "steady-well", "steady-bad", "down"
 _NAMED = 20  # things in one message; the rest are counted
 _IN_FULL = 5  # up to as many are told with everything that is known
 _MAX_COMMAND = 1000
@@ -99,6 +99,8 @@ def _short(item: Item, now: float) -> str:
     text = worst[0] if item.level and worst else item.text
     if item.what == FLAPS:
         return f"comes and goes: {text}"
+    if item.what == DOWN:
+        return f"it came and went, and now has been so for half an hour: {text}"
     return f"has been steady for some hours: {text}" if item.what == STEADY_BAD else text
 
 

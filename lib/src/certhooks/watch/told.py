@@ -28,6 +28,7 @@ class Thing:
         seen: the same as last seen, for one that flaps.
         said: when something was last said. changes: when, within the last day.
         flapping: it changes so often that nothing is said until it is steady. moved: when it last changed.
+        insisted: while it flaps, it was told that it stays down.
     """
 
     about: str = ""
@@ -38,6 +39,7 @@ class Thing:
     said: float = 0.0
     changes: list[float] = field(default_factory=list)
     flapping: bool = False
+    insisted: bool = False
     moved: float = 0.0
 
 
