@@ -323,6 +323,18 @@ def test_trusted_roots(vcenter: VCenter, wire: Wire) -> None:
     assert wire("GET", f"/api{BASE}/trusted-root-chains/{name}").status == 404
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_chain_of_several_gets_the_id_of_one(vcenter: VCenter, wire: Wire, *, first: bool) -> None:
+    """Of its first certificate or of its last, as the switch has it; what we send are roots, one by one."""
+    wire.login()
+    ca = CA("Site CA")
+    below = ca.intermediate()
+    vcenter.switches.first_id = first
+    body = {"cert_chain": {"cert_chain": [below.pem.decode(), ca.pem.decode()]}}
+    reply = wire("POST", f"/api{BASE}/trusted-root-chains", body)
+    assert json.loads(reply.body) == vecs.chain_id((below if first else ca).certificate)
+
+
 def test_id_of_a_captured_root_is_not_its_fingerprint() -> None:
     """Two certificates of one key have one id: the SubjectKeyIdentifier, else SHA-1 of the SubjectPublicKeyInfo."""
     ca = CA("Site CA")

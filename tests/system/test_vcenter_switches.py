@@ -86,7 +86,6 @@ class Case:
         {"after": [Phase("unauthenticated", 0.5, hits=2)]},
         {"after": [Phase("refuse", 0.5)], "api": False},
         {"crl_in_chain": True},
-        {"first_id": False},
         {"challenge": True},
         {"root_already_exists": False},
         {"tls_already_exists": False},
