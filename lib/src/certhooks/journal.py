@@ -6,7 +6,6 @@ atomically; a journal holds the last 20 attempts and never a secret.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -200,8 +199,10 @@ class Journal:
                 f"the state folder {folder} is open to others (uid {info.st_uid}, mode {info.st_mode & 0o7777:04o})",
                 hint=f"if it is for certhooks alone: chmod 0700 {folder}; else name another with --state-dir",
             )
-        if not os.access(folder, os.R_OK | os.X_OK):  # another user's: an empty one and a closed one look alike else
-            raise state_error(PermissionError(errno.EACCES, os.strerror(errno.EACCES)), folder)
+        try:
+            os.scandir(folder).close()  # another user's: an empty one and a closed one look alike else
+        except OSError as e:
+            raise state_error(e, folder) from e
         if not only_look:
             self._tidy()
 
