@@ -56,13 +56,13 @@ def run(
         try:
             out = _talk(process, deadline, given, most)
             if len(out) > most:
-                _stop(process)
+                kill_all(process)
             while process.poll() is None:
                 _in_time(deadline)
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(_LOOK)
         except BaseException:
-            _stop(process)
+            kill_all(process)
             raise
     return Printed(process.returncode, out)
 
@@ -92,6 +92,7 @@ def _in_time(deadline: Deadline) -> None:
         raise DeadlineError("it did not end in time")
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):  # what it has started too, which may hold the pipe open
+def kill_all(process: subprocess.Popen[bytes]) -> None:
+    """Kill a command that leads a session of its own, and what it has started, which may hold its pipe open."""
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import signal
 import subprocess
 import threading
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, ClassVar, Protocol
 
+from certhooks.child import kill_all
 from certhooks.errors import DeadlineError, UploadRefusedError, UsageError
 from certhooks.watch.message import line
 
@@ -122,6 +122,5 @@ class _Said(threading.Thread):
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    kill_all(process)
     process.wait()
