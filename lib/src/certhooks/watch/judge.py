@@ -126,9 +126,9 @@ def _of_placement(one: Watched, placement: Placement, now: float, limits: Limits
 
 
 def _retry(one: Watched, placement: Placement) -> Optional[str]:
-    if not placement.command or not placement.failure:
-        return "certhooks reconcile" if placement.command else None
-    if placement.failure == CUT_OFF:
+    if not placement.command:
+        return None
+    if placement.failure in {"", CUT_OFF}:
         return "certhooks reconcile"
     hint = "mend what it says; then, without waiting: certhooks reconcile --now"
     gone = f"; or, if it is not to have it any more: certhooks forget {placement.label}"
