@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+_DOUBLINGS = 20  # at most: more would only be larger numbers
+
+
 class Deadline:
     """A moment that nothing of this run may pass.
 
@@ -80,3 +83,8 @@ def growing(first: float, limit: float, factor: float = 1.5) -> Iterator[float]:
     while True:
         yield pause
         pause = min(limit, pause * factor)
+
+
+def doubled(first: float, longest: float, failures: int) -> float:
+    """Return the pause in seconds after so many failures in succession: it doubles from the first to the longest."""
+    return min(longest, first * 2.0 ** min(failures - 1, _DOUBLINGS))

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from certhooks import files
+from certhooks.deadline import doubled
 from certhooks.journal import state_error
 from certhooks.watch.judge import in_step
 from certhooks.watch.model import DAY, Overview, Placement, Watched
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 _FILE = "watch-tries.json"
 _MAX_FILE = 8 * 1024 * 1024
 _FIRST, _LONGEST = 300.0, DAY  # seconds
-_DOUBLED = 20  # times at most: more would only be larger numbers
 _LOOK_EVERY = DAY
 _LOOK = "it was not looked at for a day"
 _LOOKS = 100  # at most one in so many targets is looked at only because it is time to, but always some
@@ -52,7 +52,7 @@ class Try(NamedTuple):
 
     def again(self) -> float:
         """Return when to try again, in seconds since the epoch."""
-        return self.at + min(_LONGEST, _FIRST * 2.0 ** min(self.times - 1, _DOUBLED))
+        return self.at + doubled(_FIRST, _LONGEST, self.times)
 
 
 @dataclass(frozen=True)

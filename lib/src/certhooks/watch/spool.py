@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
 from certhooks import files
-from certhooks.deadline import Deadline
+from certhooks.deadline import Deadline, doubled
 from certhooks.errors import BusyError, DeadlineError, Error, StateError
 from certhooks.journal import Journal, state_error
 from certhooks.watch import message as messages
@@ -244,7 +244,7 @@ class Spool:
     def _longer(self, pause: Optional[_Pause]) -> _Pause:
         failures = min((pause.failures if pause else 0) + 1, _MAX_DOUBLINGS)
         now = self._clock()
-        return _Pause(failures, now, now + min(_FIRST_PAUSE * 2 ** (failures - 1), _LONGEST_PAUSE))
+        return _Pause(failures, now, now + doubled(_FIRST_PAUSE, _LONGEST_PAUSE, failures))
 
     def _pauses(self) -> dict[str, _Pause]:
         try:
